@@ -382,13 +382,39 @@ FROM unnest(%(targets)s::text[], %(frees)s::timestamptz[], %(rates)s::float8[], 
     AS v (target, free_at, rate, refused)
 WHERE t.target = v.target
 
+-- name: due_notices
+-- Part of other statements: the targets that have unsettled notices, in the form of due_targets.
+SELECT json_agg(json_build_array(n.target,
+    (extract(epoch FROM least(greatest(n.due_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint, NULL,
+    t.target,
+    CASE WHEN t.held_until IS NOT NULL THEN (extract(epoch FROM least(greatest(t.held_until, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
+    CASE WHEN t.free_at IS NOT NULL THEN (extract(epoch FROM least(greatest(t.free_at, to_timestamp(0)), '9999-12-30 00:00:00+00')) * 1000000)::bigint END,
+    t.rate, t.refused))
+FROM (
+    WITH RECURSIVE next AS (
+        (SELECT n.target, n.due_at FROM {schema}.escalation_notices n
+            WHERE n.state IN ('pending', 'leased') ORDER BY n.target, n.due_at LIMIT 1)
+        UNION ALL
+        SELECT n.target, n.due_at FROM next p CROSS JOIN LATERAL (
+            SELECT n.target, n.due_at FROM {schema}.escalation_notices n
+            WHERE n.target > p.target AND n.state IN ('pending', 'leased') ORDER BY n.target, n.due_at LIMIT 1
+        ) n
+    )
+    SELECT n.target, n.due_at FROM next n
+) n LEFT JOIN {schema}.escalation_targets t ON t.target = n.target
+
+-- name: find_due_notices
+-- As due_notices, by itself.
+{due_notices}
+
 -- name: look
 -- The next due instants, in one row, or in one row for each pause. It contains one of the two statements above. A single
 -- statement for both would be planned anew each time, and workers run this one all the time.
 SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass), ({soonest}),
-    CASE WHEN %(pages)s::boolean THEN ({due_targets}) END,
+    CASE WHEN %(pages)s::boolean THEN ({due_targets}) END, CASE WHEN %(pages)s::boolean THEN ({due_notices}) END,
+    EXISTS (SELECT FROM {schema}.escalation_changes),
     z.starts_at AT TIME ZONE 'UTC', z.ends_at AT TIME ZONE 'UTC', z.actor, z.reason, z.lifts_schedule
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now
@@ -1147,3 +1173,128 @@ SELECT
     (SELECT count(*) FROM {schema}.escalation_events e
         WHERE e.outcome = 'default' AND e.created_at > %(now)s - interval '1 day'),
     (SELECT r.reload_requested_at AT TIME ZONE 'UTC' FROM {schema}.escalation_recalc r)
+
+-- name: note_changes
+-- Save what happened to incidents that have a page.
+INSERT INTO {schema}.escalation_changes (kind, incident_key, episode, at, actor, first_seen)
+SELECT v.kind, v.key, v.episode, v.at, v.actor, v.first_seen
+FROM unnest(
+    %(kinds)s::text[], %(keys)s::text[], %(episodes)s::int[], %(instants)s::timestamptz[], %(actors)s::text[],
+    %(begins)s::timestamptz[]) AS v (kind, key, episode, at, actor, first_seen)
+WHERE EXISTS (SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = v.key)
+
+-- name: ready_changes
+-- Changes, oldest first, locked, with their incidents. A change waits while a page of its key is on its way, and behind an earlier
+-- change of its key.
+WITH picked AS MATERIALIZED (
+    SELECT c.* FROM {schema}.escalation_changes c
+    WHERE NOT EXISTS (
+        SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = c.incident_key AND p.state = 'cancelling')
+    ORDER BY c.id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
+)
+SELECT c.id, c.kind, c.incident_key, c.episode, c.at AT TIME ZONE 'UTC', c.actor, c.first_seen AT TIME ZONE 'UTC',
+    i.{incident_key} IS NOT NULL, {row}
+FROM picked c LEFT JOIN LATERAL (
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = c.incident_key::{key_type} LIMIT 1
+) i ON true
+WHERE NOT EXISTS (
+    SELECT FROM {schema}.escalation_changes o
+    WHERE o.incident_key = c.incident_key AND o.id < c.id AND NOT EXISTS (SELECT FROM picked q WHERE q.id = o.id))
+ORDER BY c.id
+
+-- name: arrivals
+-- The delivered pages of some keys: of each episode and target the highest level, unless the target knows that it is resolved.
+SELECT p.incident_key, p.episode, p.target, max(p.level)
+FROM {schema}.escalation_pages p
+WHERE p.incident_key = ANY(%(keys)s::text[]) AND p.state = 'delivered' AND NOT EXISTS (
+    SELECT FROM {schema}.escalation_notices n
+    WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.target = p.target AND n.kind = 'resolved'
+        AND n.state IN ('pending', 'leased', 'delivered'))
+GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+
+-- name: enqueue_notices
+-- Insert notices, each once per key and target, and one that an episode is resolved.
+INSERT INTO {schema}.escalation_notices
+    (kind, incident_key, episode, level, target, dedup_key, at, actor, first_seen, state, created_at, due_at)
+SELECT v.kind, v.key, v.episode, v.level, v.target, v.dedup_key, v.at, v.actor, v.first_seen, 'pending', %(now)s, %(now)s
+FROM unnest(
+    %(kinds)s::text[], %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[],
+    %(dedup_keys)s::text[], %(instants)s::timestamptz[], %(actors)s::text[], %(begins)s::timestamptz[])
+    AS v (kind, key, episode, level, target, dedup_key, at, actor, first_seen)
+ON CONFLICT DO NOTHING
+
+-- name: delete_changes
+-- Delete changes of which notices are made.
+DELETE FROM {schema}.escalation_changes WHERE id = ANY(%(ids)s::bigint[])
+
+-- name: claim_notices
+-- Unsettled notices that are due, up to the capacity of each target, locked, with their incidents.
+WITH picked AS MATERIALIZED (
+    SELECT n.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity) CROSS JOIN LATERAL (
+        SELECT n.* FROM {schema}.escalation_notices n
+        WHERE n.target = r.target AND n.state IN ('pending', 'leased') AND n.due_at <= %(until)s
+        ORDER BY n.due_at, n.id LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
+    ) n
+)
+SELECT {notice}, i.{incident_key} IS NOT NULL, {row}
+FROM picked n LEFT JOIN LATERAL (
+    SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = n.incident_key::{key_type} LIMIT 1
+) i ON true
+ORDER BY n.due_at, n.id
+
+-- name: write_notices
+-- Write locked notices.
+UPDATE {schema}.escalation_notices n SET
+    state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, reason = v.reason, bundle = v.bundle
+FROM unnest(
+    %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
+    %(reasons)s::text[], %(bundles)s::text[]) AS v (id, state, due_at, fence, attempts, reason, bundle)
+WHERE n.id = v.id AND n.id = ANY(%(ids)s::bigint[])
+
+-- name: settle_notices
+-- Write notices whose fence is still the one before.
+UPDATE {schema}.escalation_notices n SET
+    state = v.state, due_at = v.due_at, fence = v.fence, attempts = v.attempts, reason = v.reason, bundle = v.bundle
+FROM unnest(
+    %(ids)s::bigint[], %(states)s::text[], %(dues)s::timestamptz[], %(fences)s::int[], %(attempts)s::int[],
+    %(reasons)s::text[], %(bundles)s::text[]) AS v (id, state, due_at, fence, attempts, reason, bundle)
+WHERE n.id = v.id AND n.id = ANY(%(ids)s::bigint[]) AND n.fence = v.fence - 1 RETURNING n.id
+
+-- name: expire_notices
+-- End notices that are too old, unless a sender has them. Those that others have locked are left to a later call.
+UPDATE {schema}.escalation_notices n SET state = 'expired', due_at = %(now)s, fence = n.fence + 1
+WHERE n.id = ANY(ARRAY(
+    SELECT e.id FROM {schema}.escalation_notices e
+    WHERE e.state IN ('pending', 'leased') AND e.created_at < %(before)s AND (e.state = 'pending' OR e.due_at <= %(now)s)
+    FOR NO KEY UPDATE SKIP LOCKED))
+
+-- name: notices
+-- Notices by id.
+SELECT {notice} FROM {schema}.escalation_notices n
+WHERE n.id > %(after)s AND (%(state)s::text IS NULL OR n.state = %(state)s::text)
+    AND (%(target)s::text IS NULL OR n.target = %(target)s::text)
+ORDER BY n.id LIMIT %(limit)s
+
+-- name: notices_of_key
+-- The notices of one key, from their index.
+SELECT {notice} FROM {schema}.escalation_notices n
+WHERE n.incident_key = %(key)s AND n.id > %(after)s AND (%(state)s::text IS NULL OR n.state = %(state)s::text)
+    AND (%(target)s::text IS NULL OR n.target = %(target)s::text)
+ORDER BY n.id LIMIT %(limit)s
+
+-- name: notice_counts
+-- The unsettled notices, and those that were settled since, by state.
+SELECT state, count(*) FROM {schema}.escalation_notices WHERE state IN ('pending', 'leased') GROUP BY 1
+UNION ALL
+SELECT state, count(*) FROM {schema}.escalation_notices
+WHERE state IN ('delivered', 'dead', 'expired') AND due_at >= %(since)s GROUP BY 1
+
+-- name: delete_notices
+-- Delete notices that were settled long ago, unless a page of their episode is still there.
+DELETE FROM {schema}.escalation_notices n
+WHERE n.state IN ('delivered', 'dead', 'expired') AND n.due_at < %(before)s AND NOT EXISTS (
+    SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = n.incident_key AND p.episode = n.episode)
+
+-- name: delete_old_changes
+-- Delete changes of which no worker made notices.
+DELETE FROM {schema}.escalation_changes WHERE at < %(before)s

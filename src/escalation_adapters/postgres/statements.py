@@ -20,9 +20,24 @@ PAGE = (
 """A page's columns, in the order in which outbox.py reads them. The session's DateStyle does not change their form."""
 
 
+NOTICE = (
+    "n.id, n.kind, n.incident_key, n.episode, n.level, n.target, n.dedup_key, n.at AT TIME ZONE 'UTC', n.actor,"
+    " n.first_seen AT TIME ZONE 'UTC', n.state, n.created_at AT TIME ZONE 'UTC', n.due_at AT TIME ZONE 'UTC', n.fence,"
+    " n.attempts, n.reason, n.bundle"
+)
+"""A notice's columns, in the order in which notices.py reads them."""
 PASSING = "_passing"
 """The suffix of a statement's name, for the form that leaves out passed-over rows."""
-_PARTS = ("standing", "unless_passed", "claimed", "scanned", "due_targets", "still_unheard", "newer_level")
+_PARTS = (
+    "standing",
+    "unless_passed",
+    "claimed",
+    "scanned",
+    "due_targets",
+    "due_notices",
+    "still_unheard",
+    "newer_level",
+)
 _PUT_TOGETHER = ("look", "stats")
 
 
@@ -50,7 +65,7 @@ def _without_comments(text: str) -> str:
 
 def statements(table: IncidentsTable) -> dict[str, bytes]:
     """Return every statement, ready to be executed on this installation."""
-    names = table.sql_names() | {"page": sql.SQL(PAGE)}
+    names = table.sql_names() | {"page": sql.SQL(PAGE), "notice": sql.SQL(NOTICE)}
     names |= {name: _part(name, names) for name in _PARTS if name != "unless_passed"}
     names["unless_passed"] = sql.SQL("")
     names |= _status_parts(table)

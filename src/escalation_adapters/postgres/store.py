@@ -175,10 +175,16 @@ class PostgresStore:
                 if rows[0][1]:
                     # Some rows are passed over. A second form leaves them out, so that the usual form stays cheap.
                     rows = await session.rows(name + PASSING, suffix=b"", **within, pages=pages, at=at)
-        now, _, hidden, due, targets = rows[0][:5]
+        now, _, hidden, due, targets, notices, changes = rows[0][:7]
         check_visible(hidden, self.table)
-        pauses = [Pause.from_row(row[5:], instant) for row in rows if row[5] is not None]
-        return NextDue(at=now.replace(tzinfo=UTC), pauses=pauses, due_at=aware(due), targets=read_due_targets(targets))
+        return NextDue(
+            at=now.replace(tzinfo=UTC),
+            pauses=[Pause.from_row(row[7:], instant) for row in rows if row[7] is not None],
+            due_at=aware(due),
+            targets=read_due_targets(targets),
+            notices=read_due_targets(notices),
+            changes=changes,
+        )
 
     async def aclose(self) -> None:
         """Close the connections."""

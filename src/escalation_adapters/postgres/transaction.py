@@ -13,6 +13,7 @@ from .errors import AGAIN, is_refused, refusal
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
+from .notices import Notices
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
@@ -34,6 +35,7 @@ class PostgresTransaction:
         self.operations = Operations(session)
         self.requests = SeenRequests(session)
         self.walks = Walks(session, self.incidents, self.journal)
+        self.notices = Notices(session)
 
     async def savepoint(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Run ``work`` behind a savepoint."""

@@ -104,6 +104,15 @@ BEGIN
             reason = ended
         WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default" AND p.state IN ('pending', 'leased');
     END IF;
+    -- A worker makes notices of it, for those who were paged.
+    IF ended = 'resolved' OR ended = 'acknowledged' AND NOT is_resolved THEN
+        INSERT INTO {schema}.escalation_changes (kind, incident_key, episode, at, actor, first_seen)
+        SELECT ended, OLD.{incident_key}::text, coalesce(OLD.{episode}::int, 1), now(),
+            CASE ended WHEN 'acknowledged' THEN NEW.{acknowledged_by}::text END,
+            CASE WHEN OLD.{first_seen} > first_instant AND OLD.{first_seen} < last_instant THEN OLD.{first_seen} END
+        WHERE EXISTS (
+            SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default");
+    END IF;
     -- A host that writes every column at once also writes next_due_at: then only the pages are cancelled, above.
     IF NOT other_key AND NEW.{next_due_at} IS DISTINCT FROM OLD.{next_due_at} THEN
         RETURN NEW;

@@ -45,6 +45,7 @@ class SQLiteHost:
             if done.cancel is not None:
                 await tx.outbox.cancel(incident_key, done.cancel, now)
             await tx.journal.note(done.notes)
+            await tx.notices.note(done.changes)
 
         await self.store.transact(work)
 

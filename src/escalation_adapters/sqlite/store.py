@@ -19,6 +19,7 @@ from .file import File, begin_reading, begin_writing, connect
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
+from .notices import Notices
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .session import Session
@@ -115,6 +116,8 @@ class SQLiteStore:
                 pauses=await tx.operations.pauses(now),
                 due_at=None if canary is None else await tx.incidents.earliest(canary),
                 targets=await tx.outbox.due_targets() if pages else {},
+                notices=await tx.notices.due_targets() if pages else {},
+                changes=await tx.notices.has_changes(),
             )
 
         async with self._opened() as session:
@@ -191,6 +194,7 @@ class _Transaction:
         self.operations = Operations(session)
         self.requests = SeenRequests(session)
         self.walks = Walks(session)
+        self.notices = Notices(session)
 
     async def now(self) -> datetime:
         """Return the instant by the store's clock."""

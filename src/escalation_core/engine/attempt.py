@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import attrs
 
-from ..model import Bundle, Outcome, Page, Retry
-from ..ports import Notifier, SendsBundles
+from ..model import Bundle, Notice, NoticeBundle, Outcome, Page, Retry
+from ..ports import Notifier, SendsBundles, TellsNoticeBundles, TellsNotices
 from ..rules.retry import parse_outcome
 from .tasks import was_cancelled, within
 
@@ -19,7 +19,7 @@ class Attempt:
     """One call of a notifier, and what happens if the notifier continues after a cancellation."""
 
     notifier: Notifier
-    message: Page | Bundle
+    message: Page | Bundle | Notice | NoticeBundle
     gone: Callable[[], None] = lambda: None
     """Called once the notifier has ended."""
     overran: Callable[[], None] = lambda: None
@@ -64,6 +64,13 @@ class Attempt:
     async def _answer(self) -> Outcome:
         if isinstance(self.message, Page):
             return await self.notifier.send(self.message)
+        # A notifier that declares an ability has its method: the engine checks that when it is made.
         sender: object = self.notifier
-        assert isinstance(sender, SendsBundles)  # noqa: S101 - only for such a notifier pages are bundled
-        return await sender.send_bundle(self.message)
+        if isinstance(self.message, Bundle):
+            assert isinstance(sender, SendsBundles)  # noqa: S101 - checked before
+            return await sender.send_bundle(self.message)
+        if isinstance(self.message, Notice):
+            assert isinstance(sender, TellsNotices)  # noqa: S101 - checked before
+            return await sender.tell(self.message)
+        assert isinstance(sender, TellsNoticeBundles)  # noqa: S101 - checked before
+        return await sender.tell_bundle(self.message)

@@ -1,7 +1,6 @@
 """Delivery: claim pages, send them, and settle them. It sends many pages at once and claims no more than can start."""
 
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
@@ -9,17 +8,18 @@ from typing import TYPE_CHECKING
 import attrs
 
 from ..errors import StoreError
-from ..model import Outcome, PageRecord, PageState
+from ..model import NoticeRecord, Outcome, PageRecord, PageState
 from ..ports import Notifier, Store
 from ..rules.abilities import abilities_of, budgets_of
+from ..rules.notices import Wanted
 from ..rules.unheard import GIVEN_UP
-from ..rules.window import Windows
 from ..settings import Settings
-from .attempt import Attempt
 from .exchange import Exchange, Exchanger
 from .last_attempts import AttemptLog
 from .messages import Send
+from .notices import FinishedNotice
 from .report import DeliveryCount, DeliveryReport
+from .senders import Senders, is_notice
 from .settle import Finished
 from .shares import Shares
 from .tasks import BackgroundTask, TaskGroup, monotonic, rest
@@ -50,27 +50,30 @@ class Delivery:
     telemetry: "Telemetry"
     versions: Versions
     tasks: TaskGroup = attrs.field(factory=TaskGroup)
+    senders: Senders = attrs.field(init=False)
     shares: Shares = attrs.field(init=False)
-    windows: Windows = attrs.field(init=False)
-    _in_flight: Counter[str] = attrs.field(factory=Counter)
+    wanted: Wanted = attrs.field(init=False)
     _finishing: BackgroundTask = attrs.field(factory=BackgroundTask)
     _finished: list[Finished] = attrs.field(factory=list)
+    _told: list[FinishedNotice] = attrs.field(factory=list)
     _count: DeliveryCount = attrs.field(factory=DeliveryCount)
     unheard: UnheardSearch = attrs.field(init=False)
     attempts: AttemptLog = attrs.field(factory=AttemptLog)
 
     def __attrs_post_init__(self) -> None:
-        """Find the budgets of the targets, and those whose notifier sends bundles."""
+        """Find what each target can get, by the abilities of its notifier."""
         self.unheard = UnheardSearch(self.store)
-        self.windows = Windows(self.settings.retry.per_target)
+        self.senders = Senders(self.notifiers, self.settings.retry, self.telemetry)
         abilities = {name: abilities_of(notifier) for name, notifier in self.notifiers.items()}
         self.shares = Shares(
             budgets=budgets_of(abilities, self.settings.budgets),
             bundling={name for name, found in abilities.items() if found.bundles},
             bundle_after=self.settings.bundle_after,
             fallbacks=self.settings.fallback,
-            capacity=self.capacity,
+            capacity=self.senders.capacity,
+            notice_capacity=self.senders.notice_capacity,
         )
+        self.wanted = Wanted(abilities=abilities, given=self.settings.notices, routes=self.settings.routes)
 
     @property
     def busy(self) -> bool:
@@ -79,8 +82,8 @@ class Delivery:
 
     @property
     def owes(self) -> bool:
-        """Whether there is a page whose attempt has ended and that is not settled yet."""
-        return bool(self._finished)
+        """Whether there is a page or a notice whose attempt has ended and that is not settled yet."""
+        return bool(self._finished or self._told)
 
     async def deliver(self, longest: timedelta) -> DeliveryReport:
         """Make one pass over the pages that are due now, claiming for at most ``longest``; return what the pass did.
@@ -136,22 +139,12 @@ class Delivery:
 
     async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
-        claim = claim and not self.settings.dry_run and any(map(self.capacity, self.notifiers))
+        claim = claim and not self.settings.dry_run and self.senders.has_capacity
         done = await self._exchange(until, claim=claim)
         for send in done.sends:
-            self._in_flight[send.target] += 1
+            self.senders.began(send)
             self.tasks.start(self._attempt(send, deadline))
         return done
-
-    def capacity(self, target: str) -> int:
-        """Return how many more pages to a target may be claimed now: none to a target that no notifier serves.
-
-        It is at most half of the target's window: while one half is settled and claimed, the other half is being sent.
-        """
-        if target not in self.notifiers:
-            return 0
-        most = self.windows.size(target, monotonic())
-        return min(max(most - self._in_flight[target], 0), (most + 1) // 2)
 
     async def wait(self, longest: timedelta | None = None) -> None:
         """Wait until an attempt ends or a tick wakes it, at most for ``longest``; then up to 20 ms more.
@@ -159,12 +152,8 @@ class Delivery:
         One transaction can then settle several pages. A transaction for each page would cost as much as sending it.
         """
         await self.tasks.wait(longest)
-        if self.tasks.busy and not self._half_free():
-            await self.tasks.wait(LINGER, enough=self._half_free)
-
-    def _half_free(self) -> bool:
-        now = monotonic()
-        return any(0 < 2 * count <= self.windows.size(target, now) for target, count in self._in_flight.items())
+        if self.tasks.busy and not self.senders.half_free():
+            await self.tasks.wait(LINGER, enough=self.senders.half_free)
 
     async def settle(self) -> None:
         """Settle finished pages. If the store is down, the pages are kept for the next call."""
@@ -231,52 +220,43 @@ class Delivery:
     async def _exchange(self, until: datetime | None, *, claim: bool) -> Exchange:
         """Settle finished pages and claim pages, in one transaction."""
         finished, self._finished = self._finished, []
-        if not finished and not claim:
+        notices, self._told = self._told, []
+        if not finished and not notices and not claim:
             return Exchange()
+        one = Exchanger(settings=self.settings, versions=self.versions, shares=self.shares, wanted=self.wanted)
         try:
-            one = Exchanger(settings=self.settings, versions=self.versions, shares=self.shares)
-            done = await self.store.transact(lambda tx: one.exchange(tx, finished, until, claim=claim))
+            done = await self.store.transact(lambda tx: one.exchange(tx, finished, notices, until, claim=claim))
         except BaseException:
-            self._finished = finished + self._finished
+            self._finished, self._told = finished + self._finished, notices + self._told
             raise
         self._finished = [*done.locked, *self._finished]
-        self.attempts.add(finished, done.at)
+        self.attempts.add([*finished, *notices], done.at)
         self._count.stale += len(finished) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)
+        for notice in done.told:
+            self._count.notices[notice.state] += 1
+            self.telemetry.told(notice)
         return done
 
     async def _attempt(self, send: Send, deadline: float) -> None:
         """Send one message, unless its lease would end during the attempt: then others could claim its pages."""
         try:
             if deadline - monotonic() < self.settings.retry.send_timeout.total_seconds():
-                self._count.stale += len(send.records)
+                self._count.stale += 0 if is_notice(send) else len(send.records)
                 return
             outcome = await self._send(send)
-            self._finished.extend((record, outcome) for record in send.records)
+            for record in send.records:
+                if isinstance(record, NoticeRecord):
+                    self._told.append((record, outcome))
+                else:
+                    self._finished.append((record, outcome))
         finally:
-            self._in_flight[send.target] -= 1
+            self.senders.ended(send)
 
     async def _send(self, send: Send) -> Outcome:
-        target, message, notifier = send.target, send.message, self.notifiers[send.target]
-        self._count.sent += len(send.records)
-        began = monotonic()
-        in_use = self.windows.in_use(target, self._in_flight[target], began)
-        with self.telemetry.sending(notifier.channel, message) as span:
-            attempt = Attempt(notifier, message)
-
-            def still_sending() -> None:
-                # Most notifiers end at once when they are cancelled. A send that continues still counts for the limit
-                # of its target, so that few of them can run at the same time.
-                self._in_flight[target] += 1
-                attempt.gone = lambda: self._in_flight.subtract([target])
-
-            attempt.overran = still_sending
-            outcome = await attempt.within(self.settings.retry.send_timeout)
-            ended = monotonic()
-            self.windows.learn(target, outcome, in_use=in_use, now=ended)
-            self.telemetry.sent(span, notifier.channel, outcome, ended - began)
-        return outcome
+        self._count.sent += 0 if is_notice(send) else len(send.records)
+        return await self.senders.send(send)
 
     def _settled(self, record: PageRecord) -> None:
         self._count.outcomes[record.state] += 1

@@ -4,7 +4,6 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
@@ -13,15 +12,16 @@ import attrs
 from ..checks import check_count, check_text
 from ..model import By
 from ..ports import CalendarReader, Heartbeat, Notifier, Router, ScheduleSource, Store
-from ..rules.gate import Gate, Mode
+from ..rules.gate import Mode
 from ..rules.policies import Policies
 from ..rules.routing import notifiers_by_target
-from ..rules.sleep import until_next_claim, until_next_tick
 from ..settings import Settings
-from .deliver import SETTLE_AGAIN, Delivery
+from .deliver import Delivery
 from .health import Observed
 from .heartbeat import HeartbeatKeeper
 from .incidents import HostTransactions, IncidentVerbs
+from .loop_steps import LoopSteps
+from .notices import NoticeMaker
 from .operators import OperatorVerbs
 from .paging import make_pager
 from .report import DeliveryReport, TickReport
@@ -42,7 +42,7 @@ CONCURRENCY = 2
 """How many transactions of a tick run at once, each with its own batch: while one plans, the other writes."""
 
 
-class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
+class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views, LoopSteps):
     """Escalates the incidents of one store and pages their responders.
 
     Any number of engines, in any number of processes, may work on one store. ``router`` defaults to the settings'
@@ -97,6 +97,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
             telemetry=self._telemetry,
             versions=self._versions,
         )
+        self._notices = NoticeMaker(store, self.settings, self._delivery.wanted)
         self._loop_guard = LoopGuard("this engine ticked", "open one for each loop: async with Engine(...)")
         self._dead_mans_switch = heartbeat
         self._switch_calls, self._due = TaskGroup(), TaskGroup()
@@ -146,7 +147,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         if dry_run or self.settings.dry_run:
             return await self._tick(dry_run=True)
         if not deliver:
-            return await self._ticking.run(self._tick)
+            return await self._ticking.run(self._tick_and_make_notices)
         report = await self._ticking.run(self._tick_and_deliver)
         if report.delivery is None:
             # This call joined a tick that only records. Other callers share its report, so a copy gets the delivery.
@@ -174,76 +175,11 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
         self.wake()
         return retried
 
-    # --- for a runner
-
-    async def next_tick_in(self, report: TickReport) -> timedelta:
-        """Return how long to wait after a tick before the next one may find work."""
-        if report.recalculating:
-            return timedelta()
-        await self.check()
-        seen = await self.store.next_due(canary=self.settings.canary)
-        gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
-        return until_next_tick(
-            earliest=None if report.dry_run else seen.due_at,
-            now=seen.at,
-            gate=gate,
-            longest=self.settings.tick_interval,
-            ticked_until=(report.at or seen.at) if report.mode is Mode.OPEN else None,
-            changed=report.changed,
-        )
-
-    async def next_claim_in(self) -> timedelta:
-        """Return how long to wait before another page can be claimed."""
-        await self.check()
-        seen = await self.store.next_due(canary=self.settings.canary, pages=True)
-        gate = Gate.at(self.settings.switches, seen.at, seen.pauses)
-        earliest = None if self.settings.dry_run else self._delivery.shares.next_page_at(seen)
-        wait = until_next_claim(earliest=earliest, now=seen.at, gate=gate, longest=self.settings.tick_interval)
-        return min(wait, SETTLE_AGAIN) if self._delivery.owes else wait
-
-    async def start_pages(self) -> bool:
-        """Settle the pages whose attempts have ended, and start to send pages that are due, up to the capacity.
-
-        Return whether more pages may be ready to start now.
-        """
-        self._loop_guard.check()
-        await self.check()
-        return (await self._delivery.start_due()).more
-
-    async def wait_for_pages(self, longest: timedelta) -> None:
-        """Wait until an attempt ends or ``wake`` is called, at most for ``longest``."""
-        await self._delivery.wait(longest)
-
-    def wake(self) -> None:
-        """Wake the delivery loop, because there may be pages to send."""
-        self._delivery.tasks.wake()
-
-    async def wait_for_due(self) -> None:
-        """Wait until ``open`` of this engine leaves an incident that is due, and no tick has begun since."""
-        await self._due.wait()
-
     def _count_events(self, events: Sequence[str]) -> None:
         self._telemetry.count_events(Counter(events))
 
     def _due_at_once(self) -> None:
         self._due.wake()
-
-    async def finish_pages(self) -> None:
-        """Wait for the pages being sent, and settle them. Each send has a time limit, and so has this wait."""
-        await self._delivery.finish()
-
-    async def abandon_pages(self) -> None:
-        """Cancel the running sends. Their pages may have arrived or not; they are sent again when the leases end."""
-        await self._delivery.abandon()
-
-    def take_delivery_report(self) -> DeliveryReport:
-        """Return the counts of the deliveries since the last report."""
-        return self._delivery.take_report()
-
-    @property
-    def reload_requested_at(self) -> datetime | None:
-        """When an operator last asked the workers to read their policies file again, as of the last heartbeat."""
-        return self._heartbeat_keeper.reload_requested_at
 
     def observed_lag(self) -> float | None:
         """Return the seconds since this engine last completed a tick, for metrics; None before the first."""
@@ -257,8 +193,20 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views):
 
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()
-        report.delivery = await self.deliver()
+        report.delivery = await self.deliver()  # before notices are made, so that no page waits for them
+        if await self._make_notices(report):
+            report.delivery += await self.deliver()
         return report
+
+    async def _tick_and_make_notices(self) -> TickReport:
+        report = await self._tick()
+        if await self._make_notices(report):
+            self.wake()
+        return report
+
+    async def _make_notices(self, report: TickReport) -> int:
+        """Make notices of what happened to paged incidents, and return how many changes were told of."""
+        return 0 if report.dry_run else await self._notices.make(changes=report.changes)
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
         await self.check()

@@ -5,13 +5,15 @@ from datetime import datetime
 
 import attrs
 
-from ..model import DueTarget, PageRecord
+from ..model import DueTarget, NoticeRecord, PageRecord
 from ..ports import Transaction
 from ..rules.fallback import waiting_since
+from ..rules.notices import Wanted
 from ..rules.retry import hand_over
 from ..settings import Settings
 from .access import gate_at
 from .messages import Messages, Send
+from .notices import FinishedNotice, claim_notices, settle_notices
 from .sends import Leased, Packer
 from .sends import ended as ended_page
 from .settle import Finished, settle
@@ -28,6 +30,8 @@ class Exchange:
 
     settled: Sequence[PageRecord] = ()
     """Pages whose attempt had ended, in their new state."""
+    told: Sequence[NoticeRecord] = ()
+    """Notices whose attempt had ended, and those that are not told any more, in their new state."""
     sends: Sequence[Send] = ()
     """Claimed pages to send."""
     ended: Sequence[PageRecord] = ()
@@ -49,17 +53,28 @@ class Exchanger:
     settings: Settings
     versions: Versions
     shares: Shares
+    wanted: Wanted
 
     async def exchange(
-        self, tx: Transaction, finished: Sequence[Finished], until: datetime | None, *, claim: bool
+        self,
+        tx: Transaction,
+        finished: Sequence[Finished],
+        notices: Sequence[FinishedNotice],
+        until: datetime | None,
+        *,
+        claim: bool,
     ) -> Exchange:
-        """Settle pages whose attempts have ended and claim pages that were due at ``until``; None means now."""
+        """Settle what was sent, and claim pages that were due at ``until``; None means now.
+
+        If there is no page to send, claim notices.
+        """
         now, settings = await tx.now(), self.settings
         # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
         until = min(until or now, now)
         settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now, pass_began=until)
+        told = await settle_notices(tx, notices, settings.retry, now)
         if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
-            return Exchange(settled=settled, locked=locked, at=now)
+            return Exchange(settled=settled, told=told, locked=locked, at=now)
         due = await tx.outbox.due_targets()
         ended = await _hand_over(tx, due, settings, now)
         targets = await self.shares.claimable(tx, due, until=until, now=now)
@@ -73,7 +88,10 @@ class Exchanger:
         sends = await self._sends(tx, packer.packed, now)
         await self.shares.take(tx, targets, [send.target for send in sends], now)
         ended += packer.ended
-        return Exchange(settled=settled, locked=locked, sends=sends, ended=ended, at=now)
+        if not (sends or ended):
+            sends, over = await claim_notices(tx, self.shares, self.wanted, settings.retry, until=until, now=now)
+            told += over
+        return Exchange(settled=settled, told=told, locked=locked, sends=sends, ended=ended, at=now)
 
     async def _sends(self, tx: Transaction, packed: Sequence[Leased], now: datetime) -> list[Send]:
         if not packed:

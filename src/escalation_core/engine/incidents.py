@@ -7,8 +7,9 @@ from datetime import datetime, timedelta
 from ..checks import check_instant, check_key, check_labels, check_optional_text, check_text
 from ..errors import InvalidValue, TransitionRefused
 from ..model import By, Incident
-from ..ports import JoinsTransactions, Transaction
+from ..ports import JoinsTransactions, Transaction, notices_of
 from ..rules import transitions
+from ..rules.notices import make_change
 from ..rules.planner import Planner, pin_of
 from ..rules.policies import check_policy_name
 from ..rules.transitions import Change, Verb, admit
@@ -242,6 +243,10 @@ class IncidentVerbs(TransactionAccess):
             await note_exhausted(tx, [incident], now)
             if change.cancel is not None:
                 await tx.outbox.cancel(incident.incident_key, change.cancel, now)
+            notices = notices_of(tx)
+            if notices is not None and change.before is not None:
+                happened = make_change(change.before, incident, now, by=who.actor)
+                await notices.note([] if happened is None else [happened])
             said = {
                 Verb.CHANGE_SEVERITY: incident.severity,
                 Verb.SNOOZE: _until(incident),

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import attrs
 
-from ..model import Bundle, Incident, Page, PageRecord, PageState
+from ..model import Bundle, Incident, Notice, NoticeBundle, NoticeRecord, Page, PageRecord, PageState
 from ..ports import Transaction
 from ..rules.planner import Planner
 from .sends import Leased
@@ -21,8 +21,8 @@ Episode = tuple[str, int]
 class Send:
     """One message that is sent to a target, and its leased rows of the outbox."""
 
-    message: Page | Bundle
-    records: Sequence[PageRecord]
+    message: Page | Bundle | Notice | NoticeBundle
+    records: Sequence[PageRecord | NoticeRecord]
 
     @property
     def target(self) -> str:

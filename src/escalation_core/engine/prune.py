@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import InvalidValue
 from ..model import AuditSource, By
-from ..ports import Store, Transaction, walks_of
+from ..ports import Store, Transaction, notices_of, walks_of
 from ..rules.retention import MIN_RETENTION, may_go
 
 BATCH = 2000
@@ -22,7 +22,7 @@ class Pruned:
     pages: int = 0
     audit: int = 0
     rest: int = 0
-    """Ended pauses and expired ids of signed requests."""
+    """Ended pauses, expired ids of signed requests, old overrides and old notices."""
 
 
 async def prune(store: Store, older_than: timedelta, who: By, progress: Callable[[int], None]) -> Pruned:
@@ -52,6 +52,9 @@ async def prune(store: Store, older_than: timedelta, who: By, progress: Callable
         walks = walks_of(tx)
         if walks is not None:
             over += await walks.delete_overrides(before=before)
+        notices = notices_of(tx)
+        if notices is not None:
+            over += await notices.delete(before=before)
         done = Pruned(
             escalations=gone[AuditSource.ESCALATION],
             pages=gone[AuditSource.PAGE],

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..model import NewPage, PageState
+from ..model import NewPage, NoticeState, PageState
 from ..rules.gate import Gate, Mode
 from ..rules.plan import Decision, Escalate, Reason, Reschedule
 from ..rules.routing import paged_targets, undeliverable_reasons
@@ -42,6 +42,14 @@ class DeliveryReport:
     cancelled: int = 0
     stale: int = 0
     """Attempts whose lease had passed to another sender before they were settled, or was nearly over at the start."""
+    notices_delivered: int = 0
+    notices_lost: int = 0
+    """Notices that are not told: the receiver refused them, or they were too old."""
+
+    def __add__(self, other: "DeliveryReport") -> "DeliveryReport":
+        """Return the counts of both passes together."""
+        mine, others = attrs.asdict(self), attrs.asdict(other)
+        return DeliveryReport(**{name: count + others[name] for name, count in mine.items()})
 
 
 @attrs.define(kw_only=True)
@@ -82,6 +90,8 @@ class TickReport:
     recalculating: bool = False
     """Whether a recalculation is running and needs the next tick soon."""
     delivery: DeliveryReport | None = None
+    changes: bool = False
+    """Whether there were changes of which notices are made."""
 
     @property
     def escalations(self) -> int:
@@ -188,6 +198,7 @@ class DeliveryCount:
     sent: int = 0
     stale: int = 0
     outcomes: Counter[PageState] = attrs.field(factory=Counter)
+    notices: Counter[NoticeState] = attrs.field(factory=Counter)
 
     def report(self) -> DeliveryReport:
         """Return a report with the present counts."""
@@ -198,4 +209,6 @@ class DeliveryCount:
             dead=self.outcomes[PageState.DEAD],
             cancelled=self.outcomes[PageState.CANCELLED],
             stale=self.stale,
+            notices_delivered=self.notices[NoticeState.DELIVERED],
+            notices_lost=self.notices[NoticeState.DEAD] + self.notices[NoticeState.EXPIRED],
         )

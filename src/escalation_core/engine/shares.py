@@ -27,6 +27,8 @@ class Share:
     can_bundle: bool = False
     crowded: bool = False
     """More pages wait than the budget takes in time, so they are bundled."""
+    most_apart: int | None = None
+    """How many messages the budget takes in time; None if the target has no budget, or gets no bundles."""
 
     @property
     def pages(self) -> int:
@@ -51,7 +53,9 @@ class Shares:
     bundle_after: timedelta
     fallbacks: Fallbacks
     capacity: Callable[[str], int]
-    """Returns how many more messages to a target this worker can send now."""
+    """Returns how many more messages about pages to a target this worker can send now."""
+    notice_capacity: Callable[[str], int]
+    """Returns how many more notices to a target this worker can send now."""
 
     async def claimable(
         self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
@@ -60,11 +64,33 @@ class Shares:
 
         If another worker has locked a target's row, it takes the slots now, and this one leaves the target to it.
         """
+        shares = await self._shares(tx, targets, self.capacity, until=until, now=now)
+        most = {name: share.most_apart for name, share in shares.items() if share.most_apart is not None}
+        if not most:
+            return shares
+        waiting = await tx.outbox.count_waiting({name: count + 1 for name, count in most.items()}, until=until)
+        crowded = [name for name, count in most.items() if waiting.get(name, 0) > count]
+        return {**shares, **{name: attrs.evolve(shares[name], crowded=True) for name in crowded}}
+
+    async def claimable_notices(
+        self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
+    ) -> Mapping[str, Share]:
+        """Return the share of each target that can get a notice now. A slot of each budget stays free for pages."""
+        return await self._shares(tx, targets, self.notice_capacity, until=until, now=now, spare=True)
+
+    async def _shares(
+        self,
+        tx: Transaction,
+        targets: Mapping[str, DueTarget],
+        capacity: Callable[[str], int],
+        *,
+        until: datetime,
+        now: datetime,
+        spare: bool = False,
+    ) -> Mapping[str, Share]:
         due = {name: one for name, one in targets.items() if one.due_at <= until and not one.is_throttled(now)}
         shares = {
-            name: Share(slots=count, can_bundle=name in self.bundling)
-            for name in due
-            if (count := self.capacity(name)) > 0
+            name: Share(slots=count, can_bundle=name in self.bundling) for name in due if (count := capacity(name)) > 0
         }
         limited = sorted(name for name in shares if self._is_limited(name, due[name].pace))
         paces = await tx.outbox.lock_targets(limited) if limited else {}
@@ -72,26 +98,12 @@ class Shares:
             if (pace := paces.get(name)) is None:
                 shares[name] = attrs.evolve(shares[name], slots=0)
                 continue
-            budget = in_force(self.budgets.get(name), pace, now)
-            slots = shares[name].slots
-            slots = slots if budget is None else min(slots, budget.slots(pace.free_at, now))
-            shares[name] = attrs.evolve(shares[name], slots=slots, pace=pace)
-        free = {name: share for name, share in shares.items() if share.slots}
-        return await self._with_crowded(tx, free, until=until, now=now)
-
-    async def _with_crowded(
-        self, tx: Transaction, shares: Mapping[str, Share], *, until: datetime, now: datetime
-    ) -> Mapping[str, Share]:
-        most: dict[str, int] = {}
-        for name, share in shares.items():
-            budget = in_force(self.budgets.get(name), share.pace, now) if share.can_bundle and share.pace else None
+            budget, slots, apart = in_force(self.budgets.get(name), pace, now), shares[name].slots, None
             if budget is not None:
-                most[name] = most_apart(budget, self.bundle_after)
-        if not most:
-            return shares
-        waiting = await tx.outbox.count_waiting({name: count + 1 for name, count in most.items()}, until=until)
-        crowded = [name for name, count in most.items() if waiting.get(name, 0) > count]
-        return {**shares, **{name: attrs.evolve(shares[name], crowded=True) for name in crowded}}
+                slots = min(slots, max(budget.slots(pace.free_at, now) - (budget.spare if spare else 0), 0))
+                apart = most_apart(budget, self.bundle_after) if name in self.bundling else None
+            shares[name] = attrs.evolve(shares[name], slots=slots, pace=pace, most_apart=apart)
+        return {name: share for name, share in shares.items() if share.slots}
 
     async def take(self, tx: Transaction, shares: Mapping[str, Share], sent_to: Sequence[str], now: datetime) -> None:
         """Take a slot for each message. If this worker dies, they are lost, and no page is."""
@@ -104,9 +116,14 @@ class Shares:
             await tx.outbox.write_paces(taken)
 
     def next_page_at(self, seen: NextDue) -> datetime | None:
-        """Return when the next page may be sent or handed over; None if there is none."""
+        """Return when the next page may be sent or handed over, or the next notice told; None if there is none."""
         late = (one.hand_over_at for name, one in seen.targets.items() if name in self.fallbacks.of)
-        return min([*self._sendable(seen.targets, seen.at), *filter(None, late)], default=None)
+        notices = [
+            may_send_at(self.budgets.get(name), one, seen.at, spare=True)
+            for name, one in seen.notices.items()
+            if self.notice_capacity(name)
+        ]
+        return min([*self._sendable(seen.targets, seen.at), *filter(None, late), *notices], default=None)
 
     def next_slot_in(self, seen: NextDue, until: datetime) -> timedelta | None:
         """Return how long a page that was due at ``until`` waits for a slot of its budget; None if none waits."""

@@ -13,7 +13,20 @@ from opentelemetry import metrics, trace
 from opentelemetry.metrics import MeterProvider
 from opentelemetry.trace import Tracer, TracerProvider
 
-from ..model import SETTLED, Bundle, Outcome, Page, PageRecord, PageState, Rejected, Retry
+from ..model import (
+    SETTLED,
+    Bundle,
+    Notice,
+    NoticeBundle,
+    NoticeRecord,
+    Outcome,
+    Page,
+    PageRecord,
+    PageState,
+    Rejected,
+    Retry,
+)
+from ..rules.notices import UNSETTLED_NOTICE
 from ..version import VERSION
 from .gauges import Observable, find_gauges
 from .report import TickReport
@@ -53,6 +66,9 @@ class Telemetry:
         self._sends = meter.create_histogram("escalation.delivery.duration", unit="s", description="Time a send took")
         self._pages = meter.create_counter(
             "escalation.pages", unit="{page}", description="Pages settled, by the state they ended in"
+        )
+        self._notices = meter.create_counter(
+            "escalation.notices", unit="{notice}", description="Notices settled, by kind and the state they ended in"
         )
         self._unconfigured = meter.create_counter(
             "escalation.severity.unconfigured",
@@ -116,7 +132,9 @@ class Telemetry:
         for event, count in events.items():
             self._walks.add(count, {"escalation.event": event})
 
-    def sending(self, channel: str, message: Page | Bundle) -> AbstractContextManager[trace.Span]:
+    def sending(
+        self, channel: str, message: Page | Bundle | Notice | NoticeBundle
+    ) -> AbstractContextManager[trace.Span]:
         """Trace one send. The code inside raises nothing."""
         attributes = {
             "escalation.channel": channel,
@@ -125,13 +143,19 @@ class Telemetry:
         }
         if isinstance(message, Bundle):
             attributes["escalation.bundle.pages"] = len(message.pages)
+        elif isinstance(message, NoticeBundle):
+            attributes["escalation.bundle.notices"] = len(message.notices)
         else:
             attributes["escalation.level"] = message.level
+        if isinstance(message, Notice):
+            attributes["escalation.notice.kind"] = message.kind.value
         return self._current("escalation.send", attributes)
 
-    def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float) -> None:
+    def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float, *, notice: bool = False) -> None:
         """Record the outcome and the duration of a send."""
         attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
+        if notice:
+            attributes["escalation.message"] = "notice"
         span.set_attributes(attributes)
         self._deliveries.add(1, attributes)
         self._sends.record(seconds, attributes)
@@ -140,6 +164,11 @@ class Telemetry:
         """Count a page that is settled."""
         if page.state in SETTLED:
             self._pages.add(1, {"escalation.state": page.state.value})
+
+    def told(self, notice: NoticeRecord) -> None:
+        """Count a notice that is settled."""
+        if notice.state not in UNSETTLED_NOTICE:
+            self._notices.add(1, {"escalation.notice.kind": notice.kind.value, "escalation.state": notice.state.value})
 
     def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:
         span = self._tracer.start_span(name, attributes=attributes)

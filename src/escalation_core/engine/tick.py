@@ -72,6 +72,7 @@ class Ticker:
             seen = await self.store.next_due(canary=self.settings.canary)
             # A tick reads its instant once, from the store's clock, and uses it for all of its batches.
             report.note(seen.at, gate := Gate.at(self.settings.switches, seen.at, seen.pauses))
+            report.changes = seen.changes
             due = gate.may_claim and seen.due_at is not None and seen.due_at <= claims_until(gate, seen.at)
             if due:
                 first = await self._batch(report, seen.at)

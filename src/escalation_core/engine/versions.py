@@ -8,8 +8,9 @@ import attrs
 
 from ..errors import InvalidValue, PoliciesError
 from ..model import By, Candidate, Incident, KeptVersion, Pin, ShiftOverride
-from ..ports import Schedule, Transaction, Walks, walks_of
+from ..ports import Schedule, Transaction, Walks, notices_of, walks_of
 from ..rules.builtin import BuiltinPolicy
+from ..rules.notices import make_change
 from ..rules.on_call import OnCall
 from ..rules.plan import Decision
 from ..rules.planner import Planner, Version
@@ -122,6 +123,15 @@ class Versions:
         await self.advance(tx, [(row.incident, one.incident) for row, one in pairs if row.incident and one.incident])
         settled = [one.settled for one in decisions if one.settled is not None and one.settled.notes]
         await write_notes(tx, settled, now)
+        expired = [
+            row.incident
+            for row, one in zip(claimed, decisions, strict=True)
+            if row.incident is not None and one.settled is not None and one.settled.ack_expired
+        ]
+        notices = notices_of(tx)
+        if expired and notices is not None:
+            changes = [make_change(one, one, now, by=None, expired=True) for one in expired]
+            await notices.note([change for change in changes if change is not None])
 
     async def advance(self, tx: Transaction, planned: Sequence[tuple[Incident, Incident]]) -> None:
         """Write planned incidents, each given as it was and as it is, and keep the versions of new pins."""

@@ -19,6 +19,8 @@ from .keys import Canary, canary_bucket, escalation_hash, idempotency_key, in_ca
 from .notice import (
     Arrival,
     Change,
+    ChangedIncident,
+    ClaimedNotice,
     NewNotice,
     Notice,
     NoticeBundle,
@@ -96,6 +98,8 @@ __all__ = [
     "AuditEntry",
     "Budget",
     "Change",
+    "ChangedIncident",
+    "ClaimedNotice",
     "EVERY_KIND",
     "MAX_BURST",
     "MAX_RATE",

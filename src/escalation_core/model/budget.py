@@ -45,9 +45,15 @@ class Budget:
         """Return when all slots are free again, once ``count`` messages have taken theirs."""
         return self._taken_until(free_at, now) + count * self.gap
 
-    def next_slot(self, free_at: datetime | None, now: datetime) -> datetime:
-        """Return when the next message may be sent."""
-        return max(self._taken_until(free_at, now) - (self.burst - 1) * self.gap, now)
+    @property
+    def spare(self) -> int:
+        """How many slots notices leave to pages: one, if a burst has more than one."""
+        return min(1, self.burst - 1)
+
+    def next_slot(self, free_at: datetime | None, now: datetime, *, spare: bool = False) -> datetime:
+        """Return when the next message may be sent. With ``spare``, when it leaves a slot to another one."""
+        taken = self.burst - 1 - (self.spare if spare else 0)
+        return max(self._taken_until(free_at, now) - taken * self.gap, now)
 
     def _taken_until(self, free_at: datetime | None, now: datetime) -> datetime:
         """Return until when slots are taken, ``now`` if none is.

@@ -60,6 +60,15 @@ class Change:
     """The row's id; 0 if it is not saved yet."""
 
 
+@attrs.frozen
+class ChangedIncident:
+    """A saved change, and its incident as the row is now."""
+
+    change: Change
+    incident: Incident | None
+    """None if the row was deleted or is unreadable."""
+
+
 @attrs.frozen(kw_only=True)
 class Arrival:
     """A page that was delivered: whom a notice about its episode may be for."""
@@ -186,3 +195,12 @@ class NoticeRecord:
             reason=reason,
             bundle=bundle,
         )
+
+
+@attrs.frozen
+class ClaimedNotice:
+    """A notice, locked until the transaction ends, and its incident as the row is now."""
+
+    notice: NoticeRecord
+    incident: Incident | None
+    """None if the row was deleted or is unreadable."""

@@ -122,6 +122,10 @@ class NextDue:
     """The earliest next_due_at among the rows that may be claimed. ``NEEDS_REPLAN`` is earlier than any other."""
     targets: Mapping[str, DueTarget] = attrs.field(factory=dict)
     """The targets that have unsettled pages, if they were asked for."""
+    notices: Mapping[str, DueTarget] = attrs.field(factory=dict)
+    """The targets that have unsettled notices, if targets were asked for."""
+    changes: bool = False
+    """Whether there are changes of which notices are to be made."""
 
 
 @attrs.frozen(kw_only=True)

@@ -53,10 +53,10 @@ def after_taking(budget: Budget | None, pace: Pace, count: int, now: datetime) -
     return attrs.evolve(pace, free_at=free_at, rate=None if whole else grown, refused=False)
 
 
-def may_send_at(budget: Budget | None, due: DueTarget, now: datetime) -> datetime:
-    """Return when the earliest page to a target may be sent."""
+def may_send_at(budget: Budget | None, due: DueTarget, now: datetime, *, spare: bool = False) -> datetime:
+    """Return when the earliest page to a target may be sent. With ``spare``, a slot must be left for another one."""
     pace, current = due.pace, in_force(budget, due.pace, now)
     if pace is None:
         return due.due_at
     held = due.due_at if pace.held_until is None else max(due.due_at, pace.held_until)
-    return held if current is None else max(held, current.next_slot(pace.free_at, now))
+    return held if current is None else max(held, current.next_slot(pace.free_at, now, spare=spare))

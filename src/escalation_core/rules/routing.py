@@ -1,6 +1,6 @@
 """Routing decides which targets are paged: from an incident and a level to target names, and from names to pages."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import lru_cache, partial
 from typing import Protocol
@@ -9,7 +9,7 @@ import attrs
 
 from ..checks import check_count, check_labels, check_optional_text, check_text, visible
 from ..errors import InvalidValue, shortened
-from ..model import MAX_REASON_CHARS, Incident, NewPage, normal_severity
+from ..model import MAX_REASON_CHARS, Incident, NewPage, NoticeKind, normal_severity
 from ..ports import Notifier, Router
 from .fallback import Fallbacks
 from .on_call import ROUTED, Recipient, Recipients
@@ -65,6 +65,16 @@ def _default_target(value: str | None) -> str | None:
     return None if value is None else check_target(value, "default_target")
 
 
+def check_kinds(value: object) -> frozenset[NoticeKind]:
+    """Return kinds of notices. The value must be a collection of their names, which may be empty, and not a str."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise InvalidValue("notices", f"is {type(value).__name__}", "give a list of kinds")
+    known = [kind.value for kind in NoticeKind]
+    if unknown := [name for name in value if name not in known]:
+        raise InvalidValue("notices", f"{unknown[0]!r} is not a kind of notice", f"give any of {', '.join(known)}")
+    return frozenset(map(NoticeKind, value))
+
+
 def _severity(value: str | None) -> str | None:
     return check_optional_text(value, "severity")
 
@@ -106,6 +116,8 @@ class Route(Conditions):
     min_level: int = attrs.field(default=1, converter=_min_level)
     """The lowest level to which the incident rises."""
     targets: tuple[str, ...] = attrs.field(converter=_targets)
+    notices: frozenset[NoticeKind] = attrs.field(default=frozenset(), converter=check_kinds)
+    """What these targets are told besides: kinds of notices about incidents of which they were paged."""
 
 
 @attrs.frozen

@@ -43,10 +43,14 @@ class Settled:
     @property
     def cancel(self) -> str | None:
         """Why the unsent pages are cancelled; None if they are not."""
-        done = {note for note, _ in self.notes}
-        if Note.ACK_EXPIRED in done:
+        if self.ack_expired:
             return "acknowledgement expired"
-        return "restarted" if Note.RESTART in done else None
+        return "restarted" if any(note is Note.RESTART for note, _ in self.notes) else None
+
+    @property
+    def ack_expired(self) -> bool:
+        """Whether the planning ended an acknowledgement whose time was over."""
+        return any(note is Note.ACK_EXPIRED for note, _ in self.notes)
 
     def due(self, now: datetime) -> datetime | None:
         """Return the next_due_at that a verb or a recalculation writes.

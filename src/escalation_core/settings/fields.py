@@ -53,6 +53,7 @@ FIELDS = (
     Field("database_url", "ESC_DATABASE_URL", parse.text, optional(_text), secret=True),
     Field("targets", "ESC_TARGETS", parse.targets, limits.targets, write.targets, secret=True),
     Field("budgets", "ESC_BUDGETS", parse.budgets, limits.budgets, write.budgets),
+    Field("notices", "ESC_NOTICES", parse.notices, limits.notices, write.notices),
     Field("fallbacks", "ESC_FALLBACKS", parse.fallbacks, limits.fallbacks, write.json_text),
     Field("fallback_after", "ESC_FALLBACK_MIN", parse.minutes, minutes(_SECOND, MAX_WINDOW), write.minutes),
     Field("bundle_after", "ESC_BUNDLE_SEC", parse.seconds, seconds(_SECOND, _HOUR), write.seconds),
@@ -74,6 +75,7 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
     *(((field.name,), field.check) for field in FIELDS),
     (("routes", "targets"), limits.route_targets),
     (("budgets", "targets"), limits.budget_targets),
+    (("notices", "targets"), limits.budget_targets),
     (("fallbacks", "targets"), limits.fallback_targets),
     (("default_target", "targets"), limits.default_target),
     # After the checks that need the targets' names: an invalid URL must not hide an invalid name.

@@ -12,7 +12,7 @@ from ..rules.builtin import MAX_WINDOW
 from ..rules.fallback import check_fallbacks
 from ..rules.maintenance import PauseSchedule
 from ..rules.priority import MAX_SEVERITIES
-from ..rules.routing import Route, check_target
+from ..rules.routing import Route, check_kinds, check_target
 from . import write
 from .secrets import check_url
 
@@ -96,6 +96,13 @@ def budgets(value: object) -> None:
         _check_part("a name", target, name)
         if budget is not None and not isinstance(budget, Budget):
             raise InvalidValue("budgets", f"{name!r} is {type(budget).__name__}", "give Budget(rate=..., burst=...)")
+
+
+def notices(value: object) -> None:
+    """Check the kinds of notices of targets."""
+    for name, kinds in check_mapping(value, "notices", "give a mapping of target to a set of kinds").items():
+        _check_part("a name", target, name)
+        _check_part(f"{name!r}", check_kinds, kinds)
 
 
 def fallbacks(value: object) -> None:

@@ -6,8 +6,8 @@ from typing import Any
 
 from ..checks import TWICE, strict_json
 from ..errors import InvalidValue
-from ..model import Budget
-from ..rules.routing import Route, check_target
+from ..model import Budget, NoticeKind
+from ..rules.routing import Route, check_kinds, check_target
 
 _MAX_DIGITS = 12
 """Max digits of a number. Every limit is far below, and a timedelta can still hold as many minutes."""
@@ -90,6 +90,20 @@ def _budget(name: str, entry: object) -> Budget:
         raise InvalidValue("budgets", f"{name!r}, {fault.field} {fault.fault}", fault.remedy) from None
 
 
+def notices(text: str) -> dict[str, frozenset[NoticeKind]]:
+    """Read a JSON object from target name to a list of kinds of notices, which may be empty."""
+    document = _json(text, dict, '{"slack:ops": ["acknowledged", "resolved"], "slack:bulk": []}')
+    named = {check_target(name, "notices"): kinds for name, kinds in document.items()}
+    return {name: _kinds(name, kinds) for name, kinds in named.items()}
+
+
+def _kinds(name: str, kinds: object) -> frozenset[NoticeKind]:
+    try:
+        return check_kinds(kinds)
+    except InvalidValue as fault:
+        raise InvalidValue("notices", f"{name!r}: {fault.fault}", fault.remedy) from None
+
+
 def fallbacks(text: str) -> dict[str, Any]:
     """Read a JSON object from target name to the name of its fallback."""
     document: dict[str, Any] = _json(text, dict, '{"slack:ops": "mail:ops"}')
@@ -110,9 +124,9 @@ def routes(text: str) -> tuple[Route, ...]:
 def _route(name: str, entry: object) -> Route:
     if not isinstance(entry, dict):
         raise InvalidValue("routes", f"{name} is not a valid object", "write {...} for each route")
-    unknown = sorted(set(entry) - {"severity", "min_level", "labels", "targets"})
+    unknown = sorted(set(entry) - {"severity", "min_level", "labels", "targets", "notices"})
     if unknown:
-        remedy = "use severity, min_level, labels and targets"
+        remedy = "use severity, min_level, labels, targets and notices"
         raise InvalidValue("routes", f"{name} has no field {unknown[0]!r}", remedy)
     if "targets" not in entry:
         raise InvalidValue("routes", f"{name} names no targets", "add a list of targets' names")

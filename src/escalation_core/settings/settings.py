@@ -5,6 +5,7 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import attrs
 
 from ..checks import nearest
 from ..errors import InvalidValue, Problem, SettingsError
-from ..model import Budget, Canary
+from ..model import Budget, Canary, NoticeKind
 from ..rules.builtin import DEFAULT_MAX_LEVEL, BuiltinPolicy
 from ..rules.bundle import BUNDLE_AFTER
 from ..rules.fallback import FALLBACK_AFTER, Fallbacks
@@ -65,6 +66,8 @@ class Settings:
     targets: Mapping[str, str] = attrs.field(factory=dict, repr=lambda targets: repr(sorted(targets)))
     budgets: Mapping[str, Budget | None] = attrs.field(factory=dict)
     """How many messages a second each target may get; None: no limit. Without an entry its notifier's budget counts."""
+    notices: Mapping[str, AbstractSet[NoticeKind]] = attrs.field(factory=dict)
+    """The kinds of notices that a target is told. Without an entry those count that its notifier asks for."""
     fallbacks: Mapping[str, str] = attrs.field(factory=dict)
     """The target that gets the pages which another target, the key, does not deliver."""
     fallback_after: timedelta = FALLBACK_AFTER

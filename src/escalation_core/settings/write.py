@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 
 import attrs
 
-from ..model import Budget
+from ..model import Budget, NoticeKind
 from ..rules.routing import Route
 
 MINUTE = timedelta(minutes=1)
@@ -60,6 +61,17 @@ def budgets(given: Mapping[str, Budget | None]) -> str:
     return json.dumps({name: None if budget is None else attrs.asdict(budget) for name, budget in given.items()})
 
 
+def notices(given: Mapping[str, AbstractSet[NoticeKind]]) -> str:
+    """Write a JSON object from target name to a list of kinds."""
+    return json.dumps({name: sorted(kinds) for name, kinds in given.items()})
+
+
 def routes(given: Sequence[Route]) -> str:
     """Write a JSON list of routes."""
-    return json.dumps([attrs.asdict(route) for route in given])
+    return json.dumps([_route(route) for route in given])
+
+
+def _route(route: Route) -> dict[str, object]:
+    values = attrs.asdict(route)
+    kinds = sorted(values.pop("notices"))
+    return values | ({"notices": kinds} if kinds else {})

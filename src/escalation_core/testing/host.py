@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import attrs
 
-from ..model import MAX_NAME_CHARS, NEEDS_REPLAN, UNACKNOWLEDGED, AuditEntry
+from ..model import MAX_NAME_CHARS, NEEDS_REPLAN, UNACKNOWLEDGED, AuditEntry, Change, NoticeKind
 
 Row = dict[str, Any]
 """A row by the field names of ``Incident``. It may have values that an incident cannot have, for example no level."""
@@ -77,6 +77,8 @@ class HostUpdate:
     """The entries that the trigger writes to the audit."""
     cancel: str | None = None
     """Why the trigger cancels the unsent pages of the row's old key; None if it does not."""
+    changes: Sequence[Change] = ()
+    """What the trigger notes for notices."""
 
 
 def host_insert(incident_key: str, columns: Mapping[str, Any], *, highest_episode: int, now: datetime) -> Row:
@@ -97,8 +99,9 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
     if cancel == UNACKNOWLEDGED_BY_SQL and before["policy_pin"] is not None:
         after["policy_pin"] = UNACKNOWLEDGED + before["policy_pin"].removeprefix(UNACKNOWLEDGED)
     own_instant = after["next_due_at"] != before["next_due_at"]
+    changes = _changes(before, after, cancel, now)
     if not other_key and (own_instant or all(after[name] == before[name] for name in WATCHED)):
-        return HostUpdate(after, cancel=cancel)
+        return HostUpdate(after, cancel=cancel, changes=changes)
     if other_key:
         after |= {"episode": highest_episode + 1, "level": 0, "last_escalated_at": None, **dict.fromkeys(WALK)}
     elif after["episode"] == before["episode"]:
@@ -135,7 +138,7 @@ def host_update(before: Row, columns: Mapping[str, Any], *, highest_episode: int
         ("snooze" if snoozed else None, _until(after["snoozed_until"])),
     ]
     others = [_noted(action, what, after, now) for action, what in done if action is not None]
-    return HostUpdate(after, [*notes, *others] if other_key else others, cancel)
+    return HostUpdate(after, [*notes, *others] if other_key else others, cancel, changes)
 
 
 def _cancels(before: Row, after: Row) -> str | None:
@@ -150,6 +153,23 @@ def _cancels(before: Row, after: Row) -> str | None:
     # A host that also writes next_due_at has written an old copy of the row: the ledger has the level, and it wins.
     own_instant = after["next_due_at"] != before["next_due_at"]
     return "drained" if _is_lowered(before, after) and not own_instant else None
+
+
+def _changes(before: Row, after: Row, cancel: str | None, now: datetime) -> list[Change]:
+    """Return what the trigger notes for notices, about the episode that the row was in."""
+    if cancel not in ("resolved", "acknowledged") or (cancel == "acknowledged" and after["resolved_at"] is not None):
+        return []
+    began = before["first_seen"]
+    return [
+        Change(
+            kind=NoticeKind(cancel),
+            incident_key=before["incident_key"],
+            episode=before["episode"],
+            at=now,
+            actor=after["acknowledged_by"] if cancel == "acknowledged" else None,
+            first_seen=began if isinstance(began, datetime) else None,
+        )
+    ]
 
 
 def _is_acknowledged(row: Row) -> bool:

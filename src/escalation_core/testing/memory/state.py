@@ -17,12 +17,14 @@ from ...model import (
     MAX_SUMMARY_CHARS,
     AuditEntry,
     AuditRange,
+    Change,
     Deferral,
     Escalation,
     Incident,
     KeptVersion,
     LastAttempts,
     LatestEscalation,
+    NoticeRecord,
     Pace,
     PageRecord,
     Pause,
@@ -63,6 +65,8 @@ class State:
         self.reloads: dict[str, datetime] = {}
         """When an operator last asked for a reload, under the one key ``reload``."""
         self.pauses: dict[int, Pause] = {}
+        self.changes: dict[int, Change] = {}
+        self.notices: dict[int, NoticeRecord] = {}
         self.requests: dict[str, datetime] = {}
         """The ids of signed requests, and when each expires."""
         self.state: dict[str, RecalcState] = {"recalc": RecalcState()}

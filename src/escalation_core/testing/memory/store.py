@@ -13,6 +13,7 @@ from ..host import BLANK, Row, host_insert, host_update
 from .incidents import Incidents
 from .journal import Journal
 from .ledger import Ledger
+from .notices import Notices
 from .operations import Operations, SeenRequests
 from .outbox import Outbox
 from .state import State, Undo, seen, write_row
@@ -61,6 +62,8 @@ class MemoryStore(State):
             pauses=await tx.operations.pauses(now),
             due_at=None if canary is None else tx.incidents.earliest(canary),
             targets=tx.outbox.targets() if pages else {},
+            notices=tx.notices.targets() if pages else {},
+            changes=bool(self.changes),
         )
 
     async def aclose(self) -> None:
@@ -92,6 +95,7 @@ class MemoryHost:
         if done.cancel is not None:
             await Outbox(self.store, Undo()).cancel(incident_key, done.cancel, now)
         await Journal(self.store, Undo()).note(done.notes)
+        await Notices(self.store, Undo()).note(done.changes)
 
     async def past_triggers(self, incident_key: str, **columns: Any) -> None:
         """Write a row as a host does while the triggers are off."""
@@ -122,6 +126,7 @@ class _Transaction:
         self.operations = Operations(store, undo)
         self.requests = SeenRequests(store, undo)
         self.walks = Walks(store, undo)
+        self.notices = Notices(store, undo)
 
     async def now(self) -> datetime:
         return self._clock()

@@ -1,0 +1,41 @@
+-- What happened to paged incidents, and the notices that tell it. The engine's verbs and the trigger write changes, and a tick makes
+-- notices of them.
+
+CREATE TABLE {schema}.escalation_changes (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('acknowledged', 'resolved', 'ack_expired')),
+    incident_key text NOT NULL,
+    episode int NOT NULL,
+    at timestamptz NOT NULL,
+    actor text,
+    first_seen timestamptz
+);
+CREATE INDEX escalation_changes_key ON {schema}.escalation_changes (incident_key, id);
+
+-- due_at depends on the state, as in escalation_pages.
+CREATE TABLE {schema}.escalation_notices (
+    id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    kind text NOT NULL CHECK (kind IN ('acknowledged', 'resolved', 'ack_expired')),
+    incident_key text NOT NULL,
+    episode int NOT NULL,
+    level int NOT NULL,
+    target text NOT NULL,
+    dedup_key text NOT NULL,
+    at timestamptz NOT NULL,
+    actor text,
+    first_seen timestamptz,
+    state text NOT NULL CHECK (state IN ('pending', 'leased', 'delivered', 'dead', 'expired')),
+    created_at timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    fence int NOT NULL DEFAULT 0,
+    attempts int NOT NULL DEFAULT 0,
+    reason text,
+    bundle text,
+    UNIQUE (dedup_key, target)
+);
+CREATE INDEX escalation_notices_due ON {schema}.escalation_notices (target, due_at, id) WHERE state IN ('pending', 'leased');
+CREATE INDEX escalation_notices_key ON {schema}.escalation_notices (incident_key, id);
+CREATE INDEX escalation_notices_settled ON {schema}.escalation_notices (due_at) WHERE state IN ('delivered', 'dead', 'expired');
+-- A thread of a target is told once that its episode is resolved, however many changes and workers there are.
+CREATE UNIQUE INDEX escalation_notices_resolved ON {schema}.escalation_notices (incident_key, episode, target)
+    WHERE kind = 'resolved' AND state IN ('pending', 'leased', 'delivered');

@@ -1,0 +1,93 @@
+"""The port for notices: what happened to paged incidents, and who is told. A store need not have it."""
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime
+from typing import Protocol, runtime_checkable
+
+from ..model import Arrival, Change, ChangedIncident, ClaimedNotice, DueTarget, NewNotice, NoticeRecord, NoticeState
+from .store import Transaction
+
+
+class Notices(Protocol):
+    """What happened to incidents that were paged, and the notices that tell it.
+
+    The engine's verbs note a change, and the store's trigger notes what a host's SQL did. A tick makes notices of it.
+    """
+
+    async def note(self, changes: Sequence[Change]) -> None:
+        """Save changes of incidents that have a page. Leave out the others: no one was paged about them."""
+
+    async def ready(self, limit: int) -> Sequence[ChangedIncident]:
+        """Lock and return saved changes, oldest first, each with its incident as the row is now.
+
+        Leave out changes that other transactions have locked, incidents that have a page in the state cancelling, and
+        a change if an earlier one of its incident is left out: a notice follows the pages that it is about.
+        """
+
+    async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
+        """Return the delivered pages of each key: of each episode and target the one of the highest level.
+
+        Leave out an episode and target that has a notice ``resolved`` which is pending, leased or delivered.
+        """
+
+    async def enqueue(self, notices: Sequence[NewNotice], now: datetime) -> None:
+        """Insert pending notices, each once per dedup key and target.
+
+        Of each episode and target only one notice ``resolved`` may be pending, leased or delivered: leave out others.
+        """
+
+    async def delete_changes(self, ids: Sequence[int]) -> None:
+        """Delete changes of which the notices are made."""
+
+    async def due_targets(self) -> Mapping[str, DueTarget]:
+        """Return the targets that have unsettled notices, each with its row, without a lock."""
+
+    async def claim(self, capacity: Mapping[str, int], *, until: datetime) -> Sequence[ClaimedNotice]:
+        """Lock and return unsettled notices that are due at or before ``until``, by (due_at, id).
+
+        ``capacity`` is the maximum number for each target. Leave out notices that other transactions have locked.
+        """
+
+    async def write(self, notices: Sequence[NoticeRecord]) -> None:
+        """Write state, due_at, fence, attempts, reason and bundle of locked notices."""
+
+    async def settle(self, notices: Sequence[NoticeRecord]) -> AbstractSet[int]:
+        """Write notices as ``write`` does if the stored fence is one less than the new one; return the ids written."""
+
+    async def expire(self, *, before: datetime, now: datetime) -> int:
+        """Set unsettled notices that were made before ``before`` to expired, and return how many."""
+
+    async def notices(
+        self,
+        *,
+        after: int = 0,
+        limit: int,
+        incident_key: str | None = None,
+        state: NoticeState | None = None,
+        target: str | None = None,
+    ) -> Sequence[NoticeRecord]:
+        """Return notices with ids above ``after``, sorted by id: of one key, one state, one target, if given."""
+
+    async def counts(self, *, since: datetime) -> Mapping[NoticeState, int]:
+        """Return the number of unsettled notices, and of those that were settled since, by their state."""
+
+    async def delete(self, *, before: datetime) -> int:
+        """Delete notices that were settled before ``before``, and changes from before it; return how many.
+
+        Notices stay as long as a page of their episode: a target must not be told twice that an episode is resolved.
+        """
+
+
+@runtime_checkable
+class HasNotices(Protocol):
+    """A transaction whose store has the port for notices."""
+
+    @property
+    def notices(self) -> Notices:
+        """The changes and the notices."""
+
+
+def notices_of(tx: Transaction) -> Notices | None:
+    """Return the transaction's port for notices; None if its store does not have it."""
+    return tx.notices if isinstance(tx, HasNotices) else None

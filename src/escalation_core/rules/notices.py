@@ -1,0 +1,182 @@
+"""The rules of notices: who is told what became of an incident, and what happens after an attempt to tell it. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import datetime, timedelta
+
+import attrs
+
+from ..model import (
+    Abilities,
+    Arrival,
+    Change,
+    ChangedIncident,
+    Delivered,
+    Incident,
+    NewNotice,
+    Notice,
+    NoticeKind,
+    NoticeRecord,
+    NoticeState,
+    Outcome,
+    Rejected,
+    State,
+)
+from .retry import RetryPolicy, throttle_for
+from .routing import Route
+
+UNSETTLED_NOTICE = (NoticeState.PENDING, NoticeState.LEASED)
+OPEN_NOTICE = (*UNSETTLED_NOTICE, NoticeState.DELIVERED)
+"""The states of notices that were told, or may still be."""
+WORTH_TELLING = timedelta(hours=1)
+"""A notice that was not delivered for this long after it was made expires."""
+WORTH_MAKING = timedelta(days=1)
+"""A change that no worker made notices of for this long, for example while all were stopped, tells no one."""
+
+
+@attrs.frozen(kw_only=True)
+class Wanted:
+    """Decides which targets are told what: by the settings, by the notifiers, and by routes."""
+
+    abilities: Mapping[str, Abilities] = attrs.field(factory=dict)
+    """Those of the notifier of each served target."""
+    given: Mapping[str, AbstractSet[NoticeKind]] = attrs.field(factory=dict)
+    """The kinds that the settings name for a target, in place of those that its notifier asks for."""
+    routes: Sequence[Route] = ()
+
+    @property
+    def threads(self) -> Collection[str]:
+        """The targets whose receiver keeps a thread open until it is told that the incident is resolved."""
+        return {name for name, found in self.abilities.items() if found.threads}
+
+    def serves(self, target: str) -> bool:
+        """Return whether this engine can decide about a target, because it has the target's notifier."""
+        return target in self.abilities
+
+    def wants(self, kind: NoticeKind, target: str, incident: Incident | None, level: int) -> bool:
+        """Return whether a served target is told. The incident may be None: then no route matches."""
+        can = self.abilities[target]
+        if kind not in can.notices:
+            return False
+        if kind in self.given.get(target, can.asked):
+            return True
+        return incident is not None and any(
+            kind in route.notices and target in route.targets and route.matches(incident, level)
+            for route in self.routes
+        )
+
+    def notices_of(self, changed: ChangedIncident, arrivals: Sequence[Arrival]) -> list[NewNotice]:
+        """Return the notices of a change, for those whose pages of its episode arrived.
+
+        A target with threads is told that an incident is resolved for each episode of which a page arrived there. What
+        a target of another worker wants, that worker decides once it claims the notice.
+        """
+        change, threads = changed.change, self.threads
+        found = list[NewNotice]()
+        for one in arrivals:
+            own = one.episode == change.episode
+            of_thread = change.kind is NoticeKind.RESOLVED and one.episode < change.episode and one.target in threads
+            if not (own or of_thread):
+                continue
+            if not self.serves(one.target) or self.wants(change.kind, one.target, changed.incident, one.level):
+                # When an earlier episode began is not known any more.
+                what = change if own else attrs.evolve(change, episode=one.episode, first_seen=None)
+                found.append(NewNotice(change=what, level=one.level, target=one.target))
+        return found
+
+
+def make_change(
+    before: Incident, after: Incident, at: datetime, *, by: str | None, expired: bool = False
+) -> Change | None:
+    """Return the change of a verb or a planning that makes notices; None if it makes none.
+
+    ``expired``: the acknowledgement of ``before`` has ended by itself.
+    """
+    if expired:
+        kind, actor = NoticeKind.ACK_EXPIRED, before.acknowledged_by
+    elif after.state is State.RESOLVED and before.state is not State.RESOLVED:
+        kind, actor = NoticeKind.RESOLVED, by
+    elif after.state is State.ACKNOWLEDGED and before.state is State.OPEN:
+        kind, actor = NoticeKind.ACKNOWLEDGED, by
+    else:
+        return None
+    return Change(
+        kind=kind,
+        incident_key=before.incident_key,
+        episode=before.episode,
+        at=at,
+        actor=actor,
+        first_seen=before.first_seen,
+    )
+
+
+def is_over(notice: NoticeRecord, now: datetime) -> bool:
+    """Return whether a notice is too old to be told."""
+    return notice.created_at <= now - WORTH_TELLING
+
+
+def lease_notice(notice: NoticeRecord, policy: RetryPolicy, now: datetime, bundle: str | None) -> NoticeRecord:
+    """Return the notice in state leased. A lease that ended without an outcome counts as an attempt."""
+    attempts = notice.attempts + (notice.state is NoticeState.LEASED)
+    return _moved(notice, NoticeState.LEASED, now + policy.lease, notice.reason, attempts=attempts, bundle=bundle)
+
+
+def end_notice(notice: NoticeRecord, now: datetime, reason: str) -> NoticeRecord:
+    """Return the notice in state expired."""
+    return _moved(notice, NoticeState.EXPIRED, now, reason)
+
+
+def after_telling(
+    notice: NoticeRecord, outcome: Outcome, *, policy: RetryPolicy, now: datetime, jitter: float
+) -> NoticeRecord:
+    """Return the notice after one attempt to tell it. ``jitter`` lies in [0, 1)."""
+    if isinstance(outcome, Delivered):
+        return _moved(notice, NoticeState.DELIVERED, now, None, attempts=notice.attempts + 1)
+    if isinstance(outcome, Rejected):
+        return _moved(notice, NoticeState.DEAD, now, outcome.reason, attempts=notice.attempts + 1)
+    attempts = notice.attempts + (not outcome.throttled)
+    if outcome.throttled:
+        wait = throttle_for(outcome, policy)
+    else:
+        wait = policy.backoff(attempts, jitter) if outcome.after is None else policy.clamp(outcome.after)
+    if now + wait >= notice.created_at + WORTH_TELLING:
+        return _moved(notice, NoticeState.EXPIRED, now, f"gave up: {outcome.reason}", attempts=attempts)
+    return _moved(notice, NoticeState.PENDING, now + wait, outcome.reason, attempts=attempts)
+
+
+def make_notice(notice: NoticeRecord, incident: Incident | None) -> Notice:
+    """Return the message about a leased notice."""
+    return Notice(
+        kind=notice.kind,
+        incident_key=notice.incident_key,
+        episode=notice.episode,
+        level=notice.level,
+        at=notice.at,
+        target=notice.target,
+        dedup_key=notice.dedup_key,
+        actor=notice.actor,
+        lasted=None if notice.first_seen is None else max(notice.at - notice.first_seen, timedelta()),
+        incident=incident,
+        attempt=notice.attempts + 1,
+    )
+
+
+def _moved(
+    notice: NoticeRecord,
+    state: NoticeState,
+    due_at: datetime,
+    reason: str | None,
+    *,
+    attempts: int | None = None,
+    bundle: str | None = None,
+) -> NoticeRecord:
+    """Return the notice in another state, with its fence raised by 1."""
+    return attrs.evolve(
+        notice,
+        state=state,
+        due_at=due_at,
+        fence=notice.fence + 1,
+        attempts=notice.attempts if attempts is None else attempts,
+        reason=reason,
+        bundle=bundle if state is NoticeState.LEASED else notice.bundle,
+    )
