@@ -1,4 +1,4 @@
-"""Notices, on every store: who is told what became of an incident, once, after its pages, and behind all pages."""
+"""Notices, on every store: who learns what became of an incident, once, after its pages, and behind all pages."""
 
 import asyncio
 from datetime import timedelta
@@ -63,7 +63,7 @@ def notices(tx: Transaction) -> Notices:
     return found
 
 
-# --- who is told
+# --- who gets a notice
 
 
 async def test_those_who_were_paged_are_told_once(harness: StoreHarness) -> None:
@@ -324,7 +324,7 @@ async def test_notices_that_cannot_be_told_end(harness: StoreHarness, outcome: O
 
 
 async def test_a_notice_that_no_worker_serves_expires(harness: StoreHarness) -> None:
-    """Its target is another worker's, which decides whether it is told, and never comes."""
+    """Its target is another worker's, which decides whether it gets the notice, and never comes."""
     clock = ManualClock(START)
     store = await harness.open(clock)
     await paged(engine_on(store, TellingNotifier("gone")), clock, "k")
@@ -372,7 +372,7 @@ async def test_a_deleted_incident_is_told_as_resolved(harness: StoreHarness) -> 
 
 
 async def test_prune_deletes_old_notices(harness: StoreHarness) -> None:
-    """With the pages of their episode: as long as those stay, the target must not be told twice."""
+    """With the pages of their episode: as long as those stay, the target must not learn it twice."""
     clock = ManualClock(START)
     store = await harness.open(clock)
     engine = engine_on(store, TellingNotifier("ops"))

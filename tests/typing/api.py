@@ -23,6 +23,7 @@ from escalation_adapters.sqlite import SQLiteStore
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
 from escalation_adapters.worker.runner import run
 from escalation_core import (
+    Abilities,
     AuditEntry,
     Budget,
     BuiltinPolicy,
@@ -47,6 +48,9 @@ from escalation_core import (
     InvalidValue,
     Layer,
     NextPages,
+    Notice,
+    NoticeBundle,
+    NoticeKind,
     Notifier,
     OnCallNow,
     OpenIncident,
@@ -85,6 +89,8 @@ from escalation_core import (
     StoreNotReady,
     StoreRefused,
     StoreUnavailable,
+    TellsNoticeBundles,
+    TellsNotices,
     TickReport,
     TransitionRefused,
     Upcoming,
@@ -103,7 +109,15 @@ from escalation_core import (
 from escalation_core.model import Canary, Candidate, NextDue
 from escalation_core.ports import Transaction
 from escalation_core.rules.plan import Decision
-from escalation_core.testing import BundlingNotifier, Clock, HostTable, ManualClock, MemoryStore, RecordingNotifier
+from escalation_core.testing import (
+    BundlingNotifier,
+    Clock,
+    HostTable,
+    ManualClock,
+    MemoryStore,
+    RecordingNotifier,
+    TellingNotifier,
+)
 
 Result = TypeVar("Result")
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
@@ -360,13 +374,40 @@ class Pager:
 
     def __init__(self, *targets: str) -> None:
         self.targets: Sequence[str] = targets
+        kinds = frozenset({NoticeKind.RESOLVED, NoticeKind.ACK_EXPIRED})
+        self.abilities = Abilities(
+            bundles=True,
+            notices=kinds,
+            asked=kinds,
+            threads=True,
+            budgets={target: Budget(rate=1) for target in targets},
+        )
 
     async def send(self, page: Page) -> Outcome:
         """Answer with each of the three outcomes."""
         assert_type(page.incident, Incident)
+        assert_type((page.title, page.severity, page.thread_key, page.round), tuple[str, str, str, int])
+        assert_type((page.labels, page.links), tuple[Mapping[str, str], Mapping[str, str]])
+        assert_type((page.paged_before, page.next_names), tuple[Sequence[str], Sequence[str]])
+        assert_type((page.at, page.age, page.next_due_at), tuple[datetime, timedelta, datetime | None])
         if page.attempt == 1:
             return Retry("busy", after=timedelta(seconds=5), throttled=True)
         return Delivered() if page.level < 3 else Rejected("the target is gone")
+
+    async def send_bundle(self, bundle: Bundle) -> Outcome:
+        """Send one message."""
+        return Delivered() if bundle.pages else Rejected("empty")
+
+    async def tell(self, notice: Notice) -> Outcome:
+        """Say what happened, and by whom."""
+        assert_type((notice.kind, notice.actor), tuple[NoticeKind, str | None])
+        assert_type((notice.lasted, notice.incident), tuple[timedelta | None, Incident | None])
+        return Delivered()
+
+    async def tell_bundle(self, bundle: NoticeBundle) -> Outcome:
+        """Send one message."""
+        assert_type(bundle.kinds, Mapping[NoticeKind, int])
+        return Delivered()
 
     async def aclose(self) -> None:
         """Close nothing."""
@@ -417,6 +458,12 @@ def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequ
     stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]
     notifiers: Sequence[Notifier] = [Pager("a"), LogNotifier(), RecordingNotifier("a"), SlackNotifier({"b": url})]
     bundling: Sequence[SendsBundles] = [BundlingNotifier("a"), SlackNotifier({"b": url})]
+    telling: Sequence[TellsNotices] = [Pager("a"), TellingNotifier("a")]
+    of_many: TellsNoticeBundles = Pager("a")
+    tell: Callable[[Notice], Awaitable[Outcome]] = telling[0].tell
+    tell_many: Callable[[NoticeBundle], Awaitable[Outcome]] = of_many.tell_bundle
+    assert callable(tell)
+    assert callable(tell_many)
     send: Callable[[Bundle], Awaitable[Outcome]] = bundling[0].send_bundle
     assert callable(send)
     routers: Sequence[Router] = [ByTeam(), SettingsRouter((), "a")]

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Sequence
 
-from escalation_core import Delivered, Outcome, Page
+from escalation_core import Abilities, Delivered, Notice, Outcome, Page
 from escalation_core.checks import quoted
+from escalation_core.model import EVERY_KIND
 from escalation_core.rules.routing import check_target
 
 MAX_TEXT_CHARS = 1500
@@ -18,6 +19,7 @@ class LogNotifier:
     """
 
     channel = "log"
+    abilities = Abilities(notices=EVERY_KIND)
 
     def __init__(self, target: str = "log", logger: logging.Logger | None = None) -> None:
         self.targets: Sequence[str] = (check_target(target, "target"),)
@@ -37,6 +39,22 @@ class LogNotifier:
             quoted(dict(incident.labels), MAX_TEXT_CHARS),
             page.dedup_key,
             page.attempt,
+        )
+        return Delivered()
+
+    async def tell(self, notice: Notice) -> Outcome:
+        """Log the notice on one line. Only targets that ask for notices get any."""
+        self._log.warning(
+            "notice to %s: incident %r episode %d %s by %s at %s summary %s dedup_key %s attempt %d",
+            notice.target,
+            notice.incident_key,
+            notice.episode,
+            notice.kind.value,
+            quoted(notice.actor),
+            notice.at.isoformat(),
+            quoted(notice.title, MAX_TEXT_CHARS),
+            notice.dedup_key,
+            notice.attempt,
         )
         return Delivered()
 

@@ -14,6 +14,8 @@ from ..timeline import text, track
 from .audit import ENTRY_COLUMNS, PAGE_COLUMNS, entry_row, page_row, short_bundle
 from .base import Context, pass_context
 from .incidents import state_of
+from .notices import COLUMNS as NOTICES
+from .notices import NOTICE_COLUMNS, notice_row, whole_notice_row
 from .output import Times, ascii_only, facts, on_terminal, print_json, say, screen_width, show, table
 from .params import json_option, utc_option
 
@@ -61,6 +63,9 @@ def _tables(history: IncidentHistory, times: Times) -> None:
     """Print the pages and the audit: in three columns on a terminal, with a column for each value elsewhere."""
     if on_terminal():
         table("Pages", PAGE_COLUMNS[1:], [page_row(page)[1:] for page in history.pages], empty="no pages", times=times)
+        if history.notices:
+            rows = [notice_row(notice)[1:] for notice in history.notices]
+            table("Notices", NOTICE_COLUMNS[1:], rows, empty="", times=times)
         rows = [entry_row(entry)[:2] + entry_row(entry)[3:] for entry in history.audit]
         table("History", (*ENTRY_COLUMNS[:2], ENTRY_COLUMNS[3]), rows, empty="no history", times=times)
         return
@@ -73,6 +78,9 @@ def _tables(history: IncidentHistory, times: Times) -> None:
         ],
         empty="no pages",
     )
+    if history.notices:
+        own = [whole_notice_row(notice) for notice in history.notices]
+        table("Notices", (NOTICES[0], *NOTICES[2:]), [(row[0], *row[2:]) for row in own], empty="")
     table(
         "History",
         ("at", "what", "episode", "level", "who", "target", "reason"),

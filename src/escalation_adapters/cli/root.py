@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
         "list": ("look", "List the open incidents: what escalates next comes first."),
         "migrate": ("migrate", "Prepare a PostgreSQL database, and attach the engine to a table."),
         "next": ("look", "Show which incidents escalate soon, and whom that pages."),
+        "notices": ("notices", "List notices: what those who were paged learn of an incident."),
         "oncall": ("oncall", "Commands about who is on call."),
         "open": ("incidents", "Open the incident KEY, or update it if it is open or acknowledged."),
         "pages": ("pages", "List pages, oldest first: those that wait, or those in a state."),

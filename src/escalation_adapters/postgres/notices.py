@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import attrs
@@ -90,6 +90,10 @@ class Notices:
     async def expire(self, *, before: datetime, now: datetime) -> int:
         """Update what no other transaction has locked."""
         return await self.session.run("expire_notices", before=before, now=now)
+
+    async def shift(self, now: datetime, step: timedelta) -> None:
+        """Update what no other transaction has locked."""
+        await self.session.run("shift_notices", now=now, step=step)
 
     async def notices(
         self,

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -19,7 +19,7 @@ from escalation_core.model import (
     NoticeState,
 )
 
-from .codec import SELECTED, Row, instant, micros, optional_instant, optional_micros, read_incident
+from .codec import SELECTED, Row, instant, micros, optional_instant, optional_micros, read_incident, span_micros
 from .outbox import read_pace
 from .page_statements import PACE
 from .session import Session
@@ -66,6 +66,10 @@ _WRITE = (
 _EXPIRE = f"""
 UPDATE escalation_notices AS n SET state = 'expired', due_at = :now, fence = fence + 1
 WHERE {_UNSETTLED} AND n.created_at < :before AND (n.state = 'pending' OR n.due_at <= :now)
+"""
+_SHIFT = f"""
+UPDATE escalation_notices AS n SET created_at = created_at - :step, due_at = due_at - :step
+WHERE {_UNSETTLED} AND n.created_at > :now
 """
 _DELETE = f"""
 DELETE FROM escalation_notices AS n WHERE {_SETTLED} AND due_at < ? AND NOT EXISTS (
@@ -168,6 +172,10 @@ class Notices:
     async def expire(self, *, before: datetime, now: datetime) -> int:
         """Update the unsettled ones."""
         return await self.session.run(_EXPIRE, {"before": micros(before), "now": micros(now)})
+
+    async def shift(self, now: datetime, step: timedelta) -> None:
+        """Update the unsettled ones."""
+        await self.session.run(_SHIFT, {"now": micros(now), "step": span_micros(step)})
 
     async def notices(
         self,

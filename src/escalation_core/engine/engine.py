@@ -205,7 +205,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views, LoopSteps):
         return report
 
     async def _make_notices(self, report: TickReport) -> int:
-        """Make notices of what happened to paged incidents, and return how many changes were told of."""
+        """Make notices of what happened to paged incidents, and return of how many changes."""
         return 0 if report.dry_run else await self._notices.make(changes=report.changes)
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:

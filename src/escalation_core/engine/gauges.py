@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation
 
+from ..rules.notices import UNSETTLED_NOTICE
 from .health import Observed
 from .schedules import ScheduleLoader
 from .targets_health import TargetHealth
@@ -116,6 +117,12 @@ class Gauges:
             [self._most(lambda seen: seen.stats.unheard)],
             unit="{incident}",
             description="Open incidents of which no page was delivered, and none is tried again",
+        )
+        meter.create_observable_gauge(
+            "escalation.notice.backlog",
+            [self._most(lambda seen: sum(seen.notices.get(state, 0) for state in UNSETTLED_NOTICE))],
+            unit="{notice}",
+            description="Unsettled notices",
         )
         for name, unit, description, read in TARGET_GAUGES:
             meter.create_observable_gauge(name, [self._of_targets(read)], unit=unit, description=description)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import attrs
 
-from ..model import RecalcState, Stats, WalkStats, WorkerHeartbeat
+from ..model import NoticeState, RecalcState, Stats, WalkStats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
 from ..settings import Settings
 from .policies_health import PoliciesHealth
@@ -26,6 +26,8 @@ class Observed:
     walks: WalkStats
     at: datetime
     targets: Mapping[str, TargetHealth]
+    notices: Mapping[NoticeState, int] = attrs.field(factory=dict)
+    """The unsettled notices, and those that were settled within a day, by their state."""
 
 
 @attrs.frozen(kw_only=True)
@@ -62,6 +64,8 @@ class Health:
     """Targets that have waiting pages, but no notifier in this engine."""
     targets: Mapping[str, TargetHealth]
     """The targets that this engine serves, that have unsettled pages, or that failed within a day, by name."""
+    notices: Mapping[NoticeState, int]
+    """The notices that wait, and those that were settled within a day, by their state."""
     recalc: RecalcState
     policies: PoliciesHealth
     warnings: Sequence[str]
@@ -108,6 +112,7 @@ class Health:
             "oldestPageMs": _milliseconds(self.at - (stats.oldest_page or self.at)),
             "unserved": list(self.unserved),
             "targets": {name: target.as_dict(self.at) for name, target in self.targets.items()},
+            "notices": {state.value: self.notices.get(state, 0) for state in NoticeState},
             "dead": stats.dead,
             "unheard": stats.unheard,
             "unreadable": stats.unreadable,
@@ -171,6 +176,7 @@ def build_health(
     recalc: RecalcState,
     served: Sequence[str],
     targets: Mapping[str, TargetHealth],
+    notices: Mapping[NoticeState, int],
     unconfigured: Mapping[str, int],
     policies: PoliciesHealth,
     fingerprint: str,
@@ -192,6 +198,8 @@ def build_health(
             f"{_unheard(stats.unheard)}; see escalation list --unheard, repair the targets, and run escalation dead"
             " retry, or acknowledge"
         )
+    if untold := sum(notices.get(state, 0) for state in (NoticeState.DEAD, NoticeState.EXPIRED)):
+        warnings.append(f"{untold} notices of the last day were not told; see escalation notices --state dead")
     if stats.unseen:
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"
@@ -221,6 +229,7 @@ def build_health(
         unconfigured=unconfigured,
         unserved=[target for target in stats.backlog if target not in served],
         targets=targets,
+        notices=notices,
         recalc=recalc,
         policies=policies,
         warnings=warnings,

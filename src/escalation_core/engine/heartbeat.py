@@ -8,7 +8,7 @@ import attrs
 
 from ..errors import StoreUnavailable
 from ..model import NEEDS_REPLAN, By, Candidate, LastAttempts, RecalcState, WalkStats
-from ..ports import Store, Transaction, walks_of
+from ..ports import Store, Transaction, notices_of, walks_of
 from ..rules.plan import ALTERED, MAX_DEFERRAL, defer
 from ..rules.policies import Policies
 from ..settings import Settings
@@ -20,7 +20,7 @@ from .health import CLOCK_TOLERANCE, Observed, clock_step
 from .last_attempts import record
 from .refused_rows import defer_or_pass_over, write_apart
 from .report import TickReport
-from .targets_health import targets_health
+from .targets_health import LATELY, targets_health
 from .tasks import clock, monotonic
 from .versions import Versions
 
@@ -139,7 +139,10 @@ class HeartbeatKeeper:
             shares=self.delivery.shares,
             now=now,
         )
-        observed = Observed(stats, overdue, WalkStats() if port is None else await port.stats(now), now, targets)
+        walk_stats = WalkStats() if port is None else await port.stats(now)
+        notices = notices_of(tx)
+        told = {} if notices is None else await notices.counts(since=now - LATELY)
+        observed = Observed(stats, overdue, walk_stats, now, targets, told)
         self._observed = (clock(), monotonic(), observed)
         return observed
 
@@ -276,6 +279,8 @@ class HeartbeatKeeper:
             "the store's clock stepped back by %.0f s or more: recalculating due instants", step.total_seconds()
         )
         await tx.operations.shift_pauses(now, step)
+        if (notices := notices_of(tx)) is not None:
+            await notices.shift(now, step)
         await tx.incidents.end_passing(now + MAX_DEFERRAL)
         return await _recalc.mend(tx, state, now, latest + self.settings.tick_interval)
 

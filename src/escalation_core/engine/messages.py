@@ -87,7 +87,7 @@ class Messages:
         try:
             policy = self.planner.settle(incident, self.now).policy
             step = policy.step(incident, record.level)
-        except Exception as error:  # noqa: BLE001 - a page is sent, also if its place in the policy cannot be told
+        except Exception as error:  # noqa: BLE001 - a page is sent, also if its place in the policy is unknown
             log.warning("incident %r: its place in its policy is unknown: %s", incident.incident_key, error)
             return 1, ()
         return step.round, policy.level(step.position + 1).to if step.position < step.total else ()

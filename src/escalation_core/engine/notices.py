@@ -52,7 +52,7 @@ class NoticeMaker:
     _expired_at: float | None = None
 
     async def make(self, *, changes: bool) -> int:
-        """Make notices if there are ``changes``, and return how many changes were told of.
+        """Make notices if there are ``changes``, and return of how many changes.
 
         If the store fails, the next tick tries again: the tick itself is complete.
         """

@@ -7,8 +7,19 @@ import attrs
 
 from ..checks import check_count, check_instant, check_key, check_optional_text, check_span
 from ..errors import InvalidValue
-from ..model import UNSETTLED, AuditEntry, Deferral, Escalation, Incident, PageRecord, PageState, parse_cursor
-from ..ports import Transaction
+from ..model import (
+    UNSETTLED,
+    AuditEntry,
+    Deferral,
+    Escalation,
+    Incident,
+    NoticeRecord,
+    NoticeState,
+    PageRecord,
+    PageState,
+    parse_cursor,
+)
+from ..ports import Transaction, notices_of
 from ..rules.bundle import MAX_BUNDLE, bundle_order, check_bundle
 from ..rules.next_pages import NextPages
 from ..rules.policy import Step
@@ -53,6 +64,8 @@ class IncidentHistory:
     escalations: Sequence[Escalation]
     pages: Sequence[PageRecord]
     audit: Sequence[AuditEntry]
+    notices: Sequence[NoticeRecord] = ()
+    """What those who were paged learn of it, oldest first."""
     unheard: bool = False
     """The incident is open, no page of its highest level was delivered, and none is tried again."""
 
@@ -97,6 +110,7 @@ class Views(OnCallVerbs):
                 next_pages=reader.next_pages(incident, planner),
                 escalations=[escalation for _, escalation in escalations],
                 pages=await tx.outbox.pages(limit=1000, incident_key=key),
+                notices=await notices.notices(limit=1000, incident_key=key) if (notices := notices_of(tx)) else (),
                 audit=audit,
                 unheard=bool(await tx.journal.unheard([key])),
             )
@@ -189,6 +203,30 @@ class Views(OnCallVerbs):
 
         return await self._read(work)
 
+    async def notices(
+        self, *, target: str | None = None, state: str | None = None, after: int = 0, limit: int = PAGES
+    ) -> Sequence[NoticeRecord]:
+        """Return the notices in a state, oldest first; without one, those of every state.
+
+        ``target`` leaves out notices to other targets. To read further ones, give the last one's id as ``after``.
+
+        Raises:
+            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000.
+        """
+        check_count(limit, "limit", 1, MAX_ENTRIES)
+        check_count(after, "after", 0)
+        check_optional_text(target, "target")
+        if state is not None and state not in list(NoticeState):
+            known = ", ".join(NoticeState)
+            raise InvalidValue("state", f"{state!r} is not a state of a notice", f"give one of {known}")
+        wanted = None if state is None else NoticeState(state)
+
+        async def work(tx: Transaction) -> Sequence[NoticeRecord]:
+            port = notices_of(tx)
+            return () if port is None else await port.notices(after=after, limit=limit, state=wanted, target=target)
+
+        return await self._read(work)
+
     async def health(self) -> Health:
         """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
         await self._load_due_schedules()
@@ -206,6 +244,7 @@ class Views(OnCallVerbs):
                 recalc=await tx.journal.recalc(lock=False),
                 served=tuple(self._delivery.notifiers),
                 targets=observed.targets,
+                notices=observed.notices,
                 unconfigured=self._ticker.unconfigured,
                 policies=PoliciesHealth(
                     digest=None if self.policies is None else self.policies.digest,

@@ -26,10 +26,10 @@ class Abilities:
     notices: AbstractSet[NoticeKind] = frozenset()
     """The kinds of notices that it can tell: it has ``tell``."""
     asked: AbstractSet[NoticeKind] = frozenset()
-    """The kinds that its targets are told, unless the settings say otherwise."""
+    """The kinds that its targets get, unless the settings say otherwise."""
     threads: bool = False
-    """Its receiver groups the messages of an episode by ``thread_key``, and keeps each group open until it is told that
-    the incident is resolved. So a resolved incident is told for each of its episodes."""
+    """Its receiver groups the messages of an episode by ``thread_key``, and keeps each group open until a notice says
+    that it is resolved. So the engine sends one for each episode that its targets were paged about."""
     budgets: Mapping[str, Budget] = attrs.field(factory=dict)
     """The budgets of its targets. The settings may set others."""
 

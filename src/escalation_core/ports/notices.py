@@ -1,8 +1,8 @@
-"""The port for notices: what happened to paged incidents, and who is told. A store need not have it."""
+"""The port for notices: what happened to paged incidents, and who learns of it. A store need not have it."""
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol, runtime_checkable
 
 from ..model import Arrival, Change, ChangedIncident, ClaimedNotice, DueTarget, NewNotice, NoticeRecord, NoticeState
@@ -58,6 +58,12 @@ class Notices(Protocol):
     async def expire(self, *, before: datetime, now: datetime) -> int:
         """Set unsettled notices that were made before ``before`` to expired, and return how many."""
 
+    async def shift(self, now: datetime, step: timedelta) -> None:
+        """Move ``created_at`` and ``due_at`` of unsettled notices that were made after ``now`` back by ``step``.
+
+        A notice is made at the present instant. If that lies after ``now``, the clock stepped back since.
+        """
+
     async def notices(
         self,
         *,
@@ -75,7 +81,7 @@ class Notices(Protocol):
     async def delete(self, *, before: datetime) -> int:
         """Delete notices that were settled before ``before``, and changes from before it; return how many.
 
-        Notices stay as long as a page of their episode: a target must not be told twice that an episode is resolved.
+        Notices stay as long as a page of their episode: a target must not learn twice that an episode is resolved.
         """
 
 

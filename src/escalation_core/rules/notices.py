@@ -1,4 +1,4 @@
-"""The rules of notices: who is told what became of an incident, and what happens after an attempt to tell it. Pure."""
+"""The rules of notices: who learns what became of an incident, and what follows an attempt to tell it. Pure."""
 
 from collections.abc import Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -27,7 +27,7 @@ from .routing import Route
 
 UNSETTLED_NOTICE = (NoticeState.PENDING, NoticeState.LEASED)
 OPEN_NOTICE = (*UNSETTLED_NOTICE, NoticeState.DELIVERED)
-"""The states of notices that were told, or may still be."""
+"""The states of notices that arrived, or may still arrive."""
 WORTH_TELLING = timedelta(hours=1)
 """A notice that was not delivered for this long after it was made expires."""
 WORTH_MAKING = timedelta(days=1)
@@ -36,7 +36,7 @@ WORTH_MAKING = timedelta(days=1)
 
 @attrs.frozen(kw_only=True)
 class Wanted:
-    """Decides which targets are told what: by the settings, by the notifiers, and by routes."""
+    """Decides which targets get which notices: by the settings, by the notifiers, and by routes."""
 
     abilities: Mapping[str, Abilities] = attrs.field(factory=dict)
     """Those of the notifier of each served target."""
@@ -46,7 +46,7 @@ class Wanted:
 
     @property
     def threads(self) -> Collection[str]:
-        """The targets whose receiver keeps a thread open until it is told that the incident is resolved."""
+        """The targets whose receiver keeps a thread open until a notice says that the incident is resolved."""
         return {name for name, found in self.abilities.items() if found.threads}
 
     def serves(self, target: str) -> bool:
@@ -54,7 +54,7 @@ class Wanted:
         return target in self.abilities
 
     def wants(self, kind: NoticeKind, target: str, incident: Incident | None, level: int) -> bool:
-        """Return whether a served target is told. The incident may be None: then no route matches."""
+        """Return whether a served target gets a notice. The incident may be None: then no route matches."""
         can = self.abilities[target]
         if kind not in can.notices:
             return False
@@ -68,8 +68,8 @@ class Wanted:
     def notices_of(self, changed: ChangedIncident, arrivals: Sequence[Arrival]) -> list[NewNotice]:
         """Return the notices of a change, for those whose pages of its episode arrived.
 
-        A target with threads is told that an incident is resolved for each episode of which a page arrived there. What
-        a target of another worker wants, that worker decides once it claims the notice.
+        A target with threads learns that an incident is resolved for each episode of which a page arrived there. What a
+        target of another worker wants, that worker decides once it claims the notice.
         """
         change, threads = changed.change, self.threads
         found = list[NewNotice]()
@@ -111,7 +111,7 @@ def make_change(
 
 
 def is_over(notice: NoticeRecord, now: datetime) -> bool:
-    """Return whether a notice is too old to be told."""
+    """Return whether a notice is too old."""
     return notice.created_at <= now - WORTH_TELLING
 
 

@@ -117,7 +117,7 @@ class Route(Conditions):
     """The lowest level to which the incident rises."""
     targets: tuple[str, ...] = attrs.field(converter=_targets)
     notices: frozenset[NoticeKind] = attrs.field(default=frozenset(), converter=check_kinds)
-    """What these targets are told besides: kinds of notices about incidents of which they were paged."""
+    """The kinds of notices that these targets get besides, about incidents of which they were paged."""
 
 
 @attrs.frozen

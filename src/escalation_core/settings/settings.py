@@ -67,7 +67,7 @@ class Settings:
     budgets: Mapping[str, Budget | None] = attrs.field(factory=dict)
     """How many messages a second each target may get; None: no limit. Without an entry its notifier's budget counts."""
     notices: Mapping[str, AbstractSet[NoticeKind]] = attrs.field(factory=dict)
-    """The kinds of notices that a target is told. Without an entry those count that its notifier asks for."""
+    """The kinds of notices that a target gets. Without an entry those count that its notifier asks for."""
     fallbacks: Mapping[str, str] = attrs.field(factory=dict)
     """The target that gets the pages which another target, the key, does not deliver."""
     fallback_after: timedelta = FALLBACK_AFTER

@@ -162,12 +162,13 @@ def _settled_before_request(dsn: str) -> None:
         sent = [
             after_attempt(record, Delivered(), policy=policy, now=now, jitter=0.0, ended=None)
             for record in send.records
+            if isinstance(record, PageRecord)
         ]
         try:
             await self.store.transact(lambda tx: tx.outbox.settle(sent))
             await self._send(send)
         finally:
-            self._in_flight[send.target] -= 1
+            self.senders.ended(send)
 
     _put(Delivery, "_attempt", settle_and_send)
 

@@ -88,7 +88,7 @@ async def _woken(engine: Engine) -> None:
     await engine.tick(deliver=False)
     # The targets in reserve get no page while no page is answered.
     routed = delivery.notifiers.keys() - delivery.settings.fallbacks.values()
-    while any(map(delivery.capacity, routed)):
+    while any(map(delivery.senders.capacity, routed)):
         # A level of a policy pages other targets than the one before it.
         await engine.tick(deliver=False)
         await delivery.start_due()

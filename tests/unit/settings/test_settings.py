@@ -41,6 +41,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESC_TARGETS": None,
         "ESC_BUDGETS": None,
         "ESC_BUNDLE_SEC": "10",
+        "ESC_NOTICES": None,
         "ESC_FALLBACKS": None,
         "ESC_FALLBACK_MIN": "3",
         "ESC_SEVERITY_ORDER": '["critical", "error", "warning", "info"]',

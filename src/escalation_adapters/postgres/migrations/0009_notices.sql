@@ -36,6 +36,6 @@ CREATE TABLE {schema}.escalation_notices (
 CREATE INDEX escalation_notices_due ON {schema}.escalation_notices (target, due_at, id) WHERE state IN ('pending', 'leased');
 CREATE INDEX escalation_notices_key ON {schema}.escalation_notices (incident_key, id);
 CREATE INDEX escalation_notices_settled ON {schema}.escalation_notices (due_at) WHERE state IN ('delivered', 'dead', 'expired');
--- A thread of a target is told once that its episode is resolved, however many changes and workers there are.
+-- A target learns once that an episode is resolved, however many changes and workers there are.
 CREATE UNIQUE INDEX escalation_notices_resolved ON {schema}.escalation_notices (incident_key, episode, target)
     WHERE kind = 'resolved' AND state IN ('pending', 'leased', 'delivered');

@@ -35,6 +35,6 @@ CREATE TABLE escalation_notices (
 CREATE INDEX escalation_notices_due ON escalation_notices (target, due_at) WHERE state IN ('pending', 'leased');
 CREATE INDEX escalation_notices_key ON escalation_notices (incident_key);
 CREATE INDEX escalation_notices_settled ON escalation_notices (due_at) WHERE state IN ('delivered', 'dead', 'expired');
--- A thread of a target is told once that its episode is resolved, however many changes there are.
+-- A target learns once that an episode is resolved, however many changes there are.
 CREATE UNIQUE INDEX escalation_notices_resolved ON escalation_notices (incident_key, episode, target)
     WHERE kind = 'resolved' AND state IN ('pending', 'leased', 'delivered');

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -114,6 +114,12 @@ class Notices:
             [attrs.evolve(one, state=NoticeState.EXPIRED, due_at=now, fence=one.fence + 1) for one in late]
         )
         return len(late)
+
+    async def shift(self, now: datetime, step: timedelta) -> None:
+        ahead = [notice for notice in self._unsettled() if notice.created_at > now]
+        await self.write(
+            [attrs.evolve(one, created_at=one.created_at - step, due_at=one.due_at - step) for one in ahead]
+        )
 
     async def notices(
         self,
