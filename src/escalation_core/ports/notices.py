@@ -56,7 +56,10 @@ class Notices(Protocol):
         """Write notices as ``write`` does if the stored fence is one less than the new one; return the ids written."""
 
     async def expire(self, *, before: datetime, now: datetime) -> int:
-        """Set unsettled notices that were made before ``before`` to expired, and return how many."""
+        """Set unsettled notices that were made before ``before`` to expired, and return how many.
+
+        Leave out those that a sender has, and those that other transactions have locked.
+        """
 
     async def shift(self, now: datetime, step: timedelta) -> None:
         """Move ``created_at`` and ``due_at`` of unsettled notices that were made after ``now`` back by ``step``.

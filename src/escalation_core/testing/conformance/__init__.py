@@ -8,6 +8,7 @@ AssertionError if it fails. With pytest, parametrize one test over ``STORE_CHECK
 from collections.abc import Awaitable, Callable
 
 from . import (
+    changes,
     claimants,
     clocks,
     edges,
@@ -15,6 +16,7 @@ from . import (
     hosts,
     incidents,
     listing,
+    notices,
     notifiers,
     on_call,
     operations,
@@ -55,10 +57,13 @@ OPERATING_CHECKS: tuple[StoreCheck, ...] = (
 STORE_CHECKS: tuple[StoreCheck, ...] = (*PAGING_CHECKS, *OPERATING_CHECKS)
 WALK_CHECKS: tuple[StoreCheck, ...] = (*walks.CHECKS, *versions.CHECKS, *host_walks.CHECKS, *on_call.CHECKS)
 """A capability of its own: checks for incidents that walk through the policies of a file."""
+NOTICE_CHECKS: tuple[StoreCheck, ...] = (*changes.CHECKS, *notices.CHECKS)
+"""A capability of its own: checks for notices about paged incidents."""
 NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
 SCHEDULE_SOURCE_CHECKS: tuple[Callable[[ScheduleSourceHarness], Awaitable[None]], ...] = schedules.CHECKS
 
 __all__ = [
+    "NOTICE_CHECKS",
     "NOTIFIER_CHECKS",
     "OPERATING_CHECKS",
     "PAGING_CHECKS",

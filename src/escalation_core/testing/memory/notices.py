@@ -109,7 +109,8 @@ class Notices:
         return {notice.id for notice in owned}
 
     async def expire(self, *, before: datetime, now: datetime) -> int:
-        late = [notice for notice in self._unsettled() if notice.created_at < before]
+        free = [one for one in self._unsettled() if one.state is NoticeState.PENDING or one.due_at <= now]
+        late = [notice for notice in free if notice.created_at < before]
         await self.write(
             [attrs.evolve(one, state=NoticeState.EXPIRED, due_at=now, fence=one.fence + 1) for one in late]
         )

@@ -1,0 +1,214 @@
+"""Checks of a store's port for notices: what happened to paged incidents, and who was paged."""
+
+from collections.abc import Sequence
+
+import attrs
+
+from ...engine.tasks import within
+from ...model import (
+    Arrival,
+    Change,
+    NewNotice,
+    NewPage,
+    NoticeKind,
+    NoticeRecord,
+    NoticeState,
+    PageState,
+)
+from ...ports import Notices, Store, Transaction, notices_of
+from ..clock import ManualClock
+from .claimants import AT_ONCE, MINUTE
+from .harness import START, StoreHarness, incident, put, same
+
+
+def port(tx: Transaction) -> Notices:
+    """Return the port."""
+    found = notices_of(tx)
+    assert found is not None, "the store has the port"
+    return found
+
+
+def changed(key: str, kind: NoticeKind = NoticeKind.RESOLVED, episode: int = 1, minutes: int = 0) -> Change:
+    """Return a change, some minutes after the start."""
+    at = START + minutes * MINUTE
+    return Change(kind=kind, incident_key=key, episode=episode, at=at, actor="ann", first_seen=START - MINUTE)
+
+
+async def add_page(
+    store: Store,
+    clock: ManualClock,
+    key: str,
+    target: str = "t",
+    episode: int = 1,
+    level: int = 1,
+    state: str = "pending",
+) -> None:
+    """Insert a page in this state."""
+    page = NewPage(incident_key=key, episode=episode, level=level, target=target, dedup_key="d")
+
+    async def work(tx: Transaction) -> None:
+        await tx.outbox.enqueue([page], clock())
+        [*_, record] = await tx.outbox.pages(limit=999, incident_key=key)
+        await tx.outbox.write([attrs.evolve(record, state=PageState(state))])
+
+    await store.transact(work)
+
+
+async def noted(store: Store, *changes: Change) -> None:
+    """Save changes."""
+    await store.transact(lambda tx: port(tx).note(changes))
+
+
+async def ready(store: Store, limit: int = 99) -> list[tuple[str, str]]:
+    """Return the kind and the key of the changes that are ready, and write nothing."""
+    found = await store.transact(lambda tx: port(tx).ready(limit))
+    return [(one.change.kind.value, one.change.incident_key) for one in found]
+
+
+async def records(store: Store, **matching: object) -> Sequence[NoticeRecord]:
+    """Return notices."""
+    return await store.read(lambda tx: port(tx).notices(limit=99, **matching))  # type: ignore[arg-type]
+
+
+async def changes_of_paged_incidents_are_saved(harness: StoreHarness) -> None:
+    """``note`` keeps what happened to incidents with a page, and ``ready`` returns it, with the incident."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    await put(store, incident("a", clock), incident("b", clock))
+    await add_page(store, clock, "a", state="delivered")
+    await add_page(store, clock, "gone", state="dead")
+    same(False, (await store.next_due(canary=None)).changes, "changes at first")
+    await noted(store, changed("a"), changed("b"), changed("gone", NoticeKind.ACK_EXPIRED))
+    same(True, (await store.next_due(canary=None)).changes, "changes")
+    found = await store.transact(lambda tx: port(tx).ready(9))
+    same(
+        [("a", "a"), ("gone", None)],
+        [(one.change.incident_key, one.incident and one.incident.incident_key) for one in found],
+        "keys",
+    )
+    same(changed("a"), attrs.evolve(found[0].change, id=0), "the change")
+    same([("resolved", "a")], await ready(store, 1), "up to the limit")
+    await store.transact(lambda tx: port(tx).delete_changes([one.change.id for one in found]))
+    same([], await ready(store), "after the deletion")
+    same(False, (await store.next_due(canary=None)).changes, "changes at last")
+
+
+async def a_change_waits_for_its_pages(harness: StoreHarness) -> None:
+    """While a page of the incident is in the state cancelling, its changes are not ready; the others are."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    await put(store, incident("a", clock), incident("b", clock))
+    await add_page(store, clock, "a", state="cancelling")
+    await add_page(store, clock, "a", level=2, state="delivered")
+    await add_page(store, clock, "b", state="pending")
+    await noted(store, changed("a", NoticeKind.ACKNOWLEDGED), changed("a"), changed("b"))
+    same([("resolved", "b")], await ready(store), "while a page is on its way")
+    [page] = await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.CANCELLING))
+    await store.transact(lambda tx: tx.outbox.write([attrs.evolve(page, state=PageState.DELIVERED)]))
+    same([("acknowledged", "a"), ("resolved", "a"), ("resolved", "b")], await ready(store), "afterwards")
+
+
+async def two_makers_share_the_changes(harness: StoreHarness) -> None:
+    """Changes that another transaction has locked are left out, and with them later changes of the same key."""
+    if not harness.capabilities.concurrent:
+        return
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    other = await harness.again(store)
+    await put(store, incident("a", clock), incident("b", clock))
+    for key in ("a", "b"):
+        await add_page(store, clock, key, state="delivered")
+    await noted(store, changed("a", NoticeKind.ACKNOWLEDGED), changed("b"), changed("a"))
+
+    async def work(tx: Transaction) -> None:
+        same(
+            [("acknowledged", "a")],
+            [(one.change.kind.value, one.change.incident_key) for one in await port(tx).ready(1)],
+            "locked",
+        )
+        same([("resolved", "b")], await within(AT_ONCE, ready(other)), "ready for another")
+
+    await store.transact(work)
+
+
+async def arrivals_are_delivered_pages(harness: StoreHarness) -> None:
+    """Of each episode and target the highest level, unless a notice ``resolved`` is open."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    await put(store, incident("a", clock))
+    for episode, level, target, state in (
+        (1, 1, "t", "delivered"),
+        (1, 2, "t", "delivered"),
+        (1, 3, "t", "dead"),
+        (1, 1, "u", "cancelled"),
+        (2, 1, "u", "delivered"),
+    ):
+        await add_page(store, clock, "a", target, episode, level, state)
+
+    async def arrived() -> list[Arrival]:
+        found = await store.read(lambda tx: port(tx).arrivals(["a", "b"]))
+        same(["a"] if found else [], list(found), "keys")
+        return list(found.get("a", ()))
+
+    first, second = Arrival(episode=1, level=2, target="t"), Arrival(episode=2, level=1, target="u")
+    same([first, second], await arrived(), "arrivals")
+    notices = [NewNotice(change=changed("a", kind), level=1, target="t") for kind in NoticeKind]
+    await store.transact(lambda tx: port(tx).enqueue(notices, clock()))
+    same([second], await arrived(), "after a notice that it is resolved")
+    [notice] = [one for one in await records(store) if one.kind is NoticeKind.RESOLVED]
+    for state, expected in (
+        ("leased", [second]),
+        ("delivered", [second]),
+        ("dead", [first, second]),
+        ("expired", [first, second]),
+    ):
+        moved = attrs.evolve(notice, state=NoticeState(state))
+        await store.transact(lambda tx, moved=moved: port(tx).write([moved]))  # type: ignore[misc]
+        same(expected, await arrived(), state)
+
+
+async def a_host_s_writes_are_noted(harness: StoreHarness) -> None:
+    """What a host acknowledges or resolves by SQL is a change of the episode that its row was in."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    host = harness.host(store)
+    keys = ("acked", "both", "drained", "never", "opened", "resolved", "whole")
+    await put(store, *(incident(key, clock, level=2, episode=3) for key in keys))
+    for key in keys:
+        if key != "never":
+            await add_page(store, clock, key, episode=3, state="delivered")
+    rows = await host.rows()
+    clock.advance(MINUTE)
+    await host.update("acked", acknowledged_at=clock(), acknowledged_by="ann")
+    await host.update("acked", acknowledged_by="bob")
+    await host.update("both", acknowledged_at=clock(), resolved_at=clock())
+    await host.update("drained", level=1)
+    await host.update("never", resolved_at=clock())
+    await host.update("opened", severity="warning")
+    await host.update("resolved", resolved_at=clock())
+    await host.update("resolved", acknowledged_at=clock())
+    await host.update("resolved", resolved_at=None, acknowledged_at=None)
+    await host.update("whole", **{**rows["whole"], "resolved_at": clock(), "next_due_at": clock()})
+    found = [one.change for one in await store.transact(lambda tx: port(tx).ready(99))]
+    same(
+        [
+            ("acknowledged", "acked", "ann"),
+            ("resolved", "both", None),
+            ("resolved", "resolved", None),
+            ("resolved", "whole", None),
+        ],
+        [(one.kind.value, one.incident_key, one.actor) for one in found],
+        "changes",
+    )
+    same(
+        {(3, clock(), rows["acked"]["first_seen"])}, {(one.episode, one.at, one.first_seen) for one in found}, "fields"
+    )
+
+
+CHECKS = (
+    changes_of_paged_incidents_are_saved,
+    a_change_waits_for_its_pages,
+    two_makers_share_the_changes,
+    arrivals_are_delivered_pages,
+    a_host_s_writes_are_noted,
+)
