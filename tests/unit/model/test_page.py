@@ -6,8 +6,8 @@ from typing import Any
 import attrs
 import pytest
 
-from escalation_core import Delivered, Page, Rejected, Retry
-from escalation_core.model import CANCELS, NewPage, PageRecord, PageState
+from escalation_core import Delivered, Page, Rejected, Retry, idempotency_key
+from escalation_core.model import CANCELS, NEEDS_REPLAN, NewPage, PageRecord, PageState
 
 from ..kit import MINUTE, START, incident, page
 
@@ -169,3 +169,26 @@ def test_page_cannot_be_changed() -> None:
         page().state = PageState.DEAD  # type: ignore[misc]
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         Retry("down").throttled = True  # type: ignore[misc]
+
+
+def test_what_a_page_carries() -> None:
+    """What any channel needs, from the incident as it was when the page was claimed."""
+    about = incident(
+        key="db", severity=" Critical ", summary="Disk full", first_seen=START - MINUTE, next_due_at=START + MINUTE,
+        labels={"team": "ops", "runbook": "https://example.org/r", "dash": "http://d/x", "odd": "https://a b"},
+    )  # fmt: skip
+    one = Page(incident=about, episode=2, level=3, target="ops", dedup_key="d", at=START)
+    assert ("db", "Disk full", "critical") == (one.incident_key, one.title, one.severity)
+    assert {"runbook": "https://example.org/r", "dash": "http://d/x"} == one.links
+    assert about.labels == one.labels
+    assert (MINUTE, START + MINUTE, 1, (), ()) == (
+        one.age,
+        one.next_due_at,
+        one.round,
+        one.paged_before,
+        one.next_names,
+    )
+    assert idempotency_key("db", 0, 2) == one.thread_key
+    ahead = attrs.evolve(one, incident=attrs.evolve(about, summary=" ", severity=None, first_seen=START + MINUTE))
+    assert ("db", "", timedelta()) == (ahead.title, ahead.severity, ahead.age)
+    assert None is attrs.evolve(one, incident=attrs.evolve(about, next_due_at=NEEDS_REPLAN)).next_due_at

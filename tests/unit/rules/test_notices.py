@@ -1,0 +1,205 @@
+"""The rules of notices: who learns what became of an incident, and what follows an attempt to tell it."""
+
+from datetime import timedelta
+from typing import Any
+
+import attrs
+import pytest
+
+from escalation_core import (
+    Abilities,
+    Delivered,
+    Incident,
+    NoticeKind,
+    Rejected,
+    Retry,
+    RetryPolicy,
+    Route,
+    idempotency_key,
+)
+from escalation_core.model import EVERY_KIND, Arrival, Change, ChangedIncident, NoticeRecord, NoticeState, notice_key
+from escalation_core.rules.notices import (
+    WORTH_TELLING,
+    Wanted,
+    after_telling,
+    end_notice,
+    is_over,
+    lease_notice,
+    make_change,
+    make_notice,
+)
+
+from ..kit import MINUTE, START, incident
+
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
+POLICY = RetryPolicy()
+ALL = Abilities(notices=EVERY_KIND, asked=EVERY_KIND)
+
+
+def change(kind: NoticeKind = NoticeKind.RESOLVED, **fields: Any) -> Change:
+    values: dict[str, Any] = {
+        "incident_key": "k",
+        "episode": 2,
+        "at": START,
+        "actor": "ann",
+        "first_seen": START - HOUR,
+    }
+    return Change(kind=kind, **values | fields)
+
+
+def record(**fields: Any) -> NoticeRecord:
+    values: dict[str, Any] = {
+        "id": 7, "kind": NoticeKind.RESOLVED, "incident_key": "k", "episode": 2, "level": 3, "target": "ops",
+        "dedup_key": "d", "at": START, "actor": "ann", "first_seen": START - HOUR, "state": NoticeState.PENDING,
+        "created_at": START, "due_at": START,
+    }  # fmt: skip
+    return NoticeRecord(**values | fields)
+
+
+# --- who gets a notice
+
+
+@pytest.mark.parametrize(
+    ("abilities", "given", "expected"),
+    [
+        (Abilities(), None, False),
+        (Abilities(), EVERY_KIND, False),
+        (Abilities(notices=EVERY_KIND), None, False),
+        (Abilities(notices=EVERY_KIND), frozenset({NoticeKind.RESOLVED}), True),
+        (Abilities(notices=EVERY_KIND), frozenset({NoticeKind.ACKNOWLEDGED}), False),
+        (ALL, None, True),
+        (ALL, frozenset(), False),
+    ],
+)
+def test_who_wants_a_notice(abilities: Abilities, given: Any, expected: bool) -> None:
+    """What the settings name for a target takes the place of what its notifier asks for."""
+    wanted = Wanted(abilities={"ops": abilities}, given={} if given is None else {"ops": given})
+    assert expected is wanted.wants(NoticeKind.RESOLVED, "ops", None, 1)
+
+
+@pytest.mark.parametrize(
+    ("route", "expected"),
+    [
+        (Route(targets=["ops"], notices={"resolved"}), True),
+        (Route(targets=["ops"], notices={"acknowledged"}), False),
+        (Route(targets=["other"], notices={"resolved"}), False),
+        (Route(targets=["ops"], notices={"resolved"}, severity="critical"), True),
+        (Route(targets=["ops"], notices={"resolved"}, severity="warning"), False),
+        (Route(targets=["ops"], notices={"resolved"}, min_level=3), False),
+    ],
+)
+def test_a_route_asks_for_its_targets(route: Route, expected: bool) -> None:
+    """About incidents that it matches, at the level of which the target was paged."""
+    wanted = Wanted(abilities={"ops": Abilities(notices=EVERY_KIND)}, routes=[route])
+    assert expected is wanted.wants(NoticeKind.RESOLVED, "ops", incident(severity="critical"), 2)
+    assert not wanted.wants(NoticeKind.RESOLVED, "ops", None, 2)
+
+
+def test_those_whose_pages_arrived_in_the_episode_get_a_notice() -> None:
+    """A target without a notifier here is another worker's, which decides later."""
+    wanted = Wanted(abilities={"ops": ALL, "quiet": Abilities()})
+    arrivals = [
+        Arrival(episode=1, level=1, target="ops"),
+        Arrival(episode=2, level=2, target="ops"),
+        Arrival(episode=2, level=1, target="quiet"),
+        Arrival(episode=2, level=1, target="elsewhere"),
+        Arrival(episode=3, level=1, target="ops"),
+    ]
+    found = wanted.notices_of(ChangedIncident(change(), None), arrivals)
+    assert [("ops", 2, 2), ("elsewhere", 1, 2)] == [(one.target, one.level, one.change.episode) for one in found]
+    assert {notice_key(NoticeKind.RESOLVED, "k", 2, START)} == {one.dedup_key for one in found}
+
+
+def test_threads_end_with_the_incident() -> None:
+    """A target with threads learns of each earlier episode, with a key of its own, that it is resolved."""
+    wanted = Wanted(abilities={"pager": attrs.evolve(ALL, threads=True)})
+    arrivals = [Arrival(episode=episode, level=1, target="pager") for episode in (1, 2, 3)]
+    changed = ChangedIncident(change(), None)
+    found = wanted.notices_of(changed, arrivals)
+    assert [1, 2] == [one.change.episode for one in found]
+    assert [None, START - HOUR] == [one.change.first_seen for one in found]
+    assert 2 == len({one.dedup_key for one in found})
+    for kind in (NoticeKind.ACKNOWLEDGED, NoticeKind.ACK_EXPIRED):
+        other = attrs.evolve(changed, change=change(kind))
+        assert [2] == [one.change.episode for one in wanted.notices_of(other, arrivals)]
+
+
+# --- changes
+
+
+ACKED = incident(acknowledged_at=START, acknowledged_by="ann")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "expired", "expected"),
+    [
+        (incident(), ACKED, False, ("acknowledged", "bob")),
+        (incident(), incident(resolved_at=START), False, ("resolved", "bob")),
+        (ACKED, attrs.evolve(ACKED, resolved_at=START), False, ("resolved", "bob")),
+        (ACKED, ACKED, True, ("ack_expired", "ann")),
+        (ACKED, incident(), False, None),
+        (incident(), incident(severity="info"), False, None),
+        (incident(resolved_at=START), incident(episode=2), False, None),
+        (attrs.evolve(ACKED, resolved_at=START), ACKED, False, None),
+    ],
+)
+def test_what_makes_notices(before: Incident, after: Incident, expired: bool, expected: Any) -> None:
+    found = make_change(before, after, START, by="bob", expired=expired)
+    assert expected == (None if found is None else (found.kind.value, found.actor))
+    if found is not None:
+        assert (before.incident_key, before.episode, START, before.first_seen) == (
+            found.incident_key, found.episode, found.at, found.first_seen,
+        )  # fmt: skip
+
+
+# --- attempts
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "due", "attempts", "reason"),
+    [
+        (Delivered(), "delivered", START, 1, None),
+        (Rejected("no"), "dead", START, 1, "no"),
+        (Retry("busy"), "pending", START + 0.5 * SECOND, 1, "busy"),
+        (Retry("busy", 7 * SECOND), "pending", START + 7 * SECOND, 1, "busy"),
+        (Retry("busy", 7 * SECOND, throttled=True), "pending", START + 7 * SECOND, 0, "busy"),
+        (Retry("busy", throttled=True), "pending", START + POLICY.throttle, 0, "busy"),
+        (Retry("busy", 100 * HOUR), "expired", START, 1, "gave up: busy"),
+    ],
+)
+def test_after_an_attempt(outcome: Any, state: str, due: Any, attempts: int, reason: str | None) -> None:
+    leased = lease_notice(record(), POLICY, START, None)
+    after = after_telling(leased, outcome, policy=POLICY, now=START, jitter=0.0)
+    assert (state, due, attempts, reason, leased.fence + 1) == (
+        after.state.value, after.due_at, after.attempts, after.reason, after.fence,
+    )  # fmt: skip
+
+
+def test_a_lease_belongs_to_its_sender() -> None:
+    """A lease that ended without an outcome counts as an attempt; the row keeps its last bundle."""
+    first = lease_notice(record(), POLICY, START, "b")
+    assert ("leased", START + POLICY.lease, 1, 0, "b") == (
+        first.state.value, first.due_at, first.fence, first.attempts, first.bundle,
+    )  # fmt: skip
+    again = lease_notice(first, POLICY, START + MINUTE, None)
+    assert (2, 1, None) == (again.fence, again.attempts, again.bundle)
+    sent = after_telling(first, Delivered(), policy=POLICY, now=START, jitter=0.0)
+    assert "b" == sent.bundle
+    ended = end_notice(first, START, "late")
+    assert ("expired", START, 2, "late") == (ended.state.value, ended.due_at, ended.fence, ended.reason)
+
+
+def test_a_notice_is_over_after_an_hour() -> None:
+    assert not is_over(record(), START + WORTH_TELLING - SECOND)
+    assert is_over(record(), START + WORTH_TELLING)
+
+
+def test_what_a_notice_says() -> None:
+    """How long the episode lasted, never less than no time; unknown if its beginning is."""
+    about = incident(summary="Disk full")
+    notice = make_notice(record(attempts=2), about)
+    assert (HOUR, 3, "Disk full", about) == (notice.lasted, notice.attempt, notice.title, notice.incident)
+    assert idempotency_key("k", 0, 2) == notice.thread_key
+    assert timedelta() == make_notice(record(first_seen=START + HOUR), about).lasted
+    unknown = make_notice(record(first_seen=None), None)
+    assert (None, "k") == (unknown.lasted, unknown.title)
