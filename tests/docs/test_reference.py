@@ -23,10 +23,11 @@ import escalation_adapters.replay
 import escalation_adapters.worker.app
 import escalation_core
 from escalation_adapters.cli.root import cli
-from escalation_core import EscalationError, Integrity, RetryPolicy, Settings, State, TickReport
+from escalation_core import EscalationError, Integrity, NoticeKind, RetryPolicy, Settings, State, TickReport
 from escalation_core.engine import gauges, telemetry
-from escalation_core.model import SETTLED
+from escalation_core.model import SETTLED, NoticeState
 from escalation_core.rules.gate import Mode
+from escalation_core.rules.notices import UNSETTLED_NOTICE
 from escalation_core.rules.plan import Reason
 from escalation_core.rules.transitions import ALLOWED, Verb
 from escalation_core.settings import SECRETS
@@ -134,7 +135,8 @@ def test_attributes_are_all_there() -> None:
     assert used == set(listed)
     assert set(Mode) == listed["escalation.mode"]
     assert set(Reason) == listed["escalation.reason"]
-    assert set(SETTLED) == listed["escalation.state"]
+    assert {*SETTLED, *NoticeState} - set(UNSETTLED_NOTICE) == listed["escalation.state"]
+    assert {*NoticeKind, "several"} == listed["escalation.notice"]
 
 
 def commands(group: click.Group, path: str) -> Iterator[tuple[str, click.Command]]:

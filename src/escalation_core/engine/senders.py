@@ -91,7 +91,7 @@ class Senders:
             ended = monotonic()
             if not is_notice(send):
                 self.windows.learn(target, outcome, in_use=in_use, now=ended)
-            self.telemetry.sent(span, notifier.channel, outcome, ended - began, notice=is_notice(send))
+            self.telemetry.sent(span, notifier.channel, outcome, ended - began, message)
         return outcome
 
     def _count_of(self, send: Send) -> Counter[str]:

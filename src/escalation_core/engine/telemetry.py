@@ -147,15 +147,19 @@ class Telemetry:
             attributes["escalation.bundle.notices"] = len(message.notices)
         else:
             attributes["escalation.level"] = message.level
-        if isinstance(message, Notice):
-            attributes["escalation.notice.kind"] = message.kind.value
-        return self._current("escalation.send", attributes)
+        return self._current("escalation.send", attributes | notice_attribute(message))
 
-    def sent(self, span: trace.Span, channel: str, outcome: Outcome, seconds: float, *, notice: bool = False) -> None:
+    def sent(
+        self,
+        span: trace.Span,
+        channel: str,
+        outcome: Outcome,
+        seconds: float,
+        message: Page | Bundle | Notice | NoticeBundle,
+    ) -> None:
         """Record the outcome and the duration of a send."""
         attributes = {"escalation.channel": channel, "escalation.outcome": outcome_name(outcome)}
-        if notice:
-            attributes["escalation.message"] = "notice"
+        attributes |= notice_attribute(message)
         span.set_attributes(attributes)
         self._deliveries.add(1, attributes)
         self._sends.record(seconds, attributes)
@@ -168,7 +172,7 @@ class Telemetry:
     def told(self, notice: NoticeRecord) -> None:
         """Count a notice that is settled."""
         if notice.state not in UNSETTLED_NOTICE:
-            self._notices.add(1, {"escalation.notice.kind": notice.kind.value, "escalation.state": notice.state.value})
+            self._notices.add(1, {"escalation.notice": notice.kind.value, "escalation.state": notice.state.value})
 
     def _current(self, name: str, attributes: Mapping[str, Any]) -> AbstractContextManager[trace.Span]:
         span = self._tracer.start_span(name, attributes=attributes)
@@ -176,6 +180,13 @@ class Telemetry:
             # No SDK traces. Making this the current span would add a tenth to the cost of a page.
             return nullcontext(span)
         return trace.use_span(span, end_on_exit=True, record_exception=False, set_status_on_exception=False)
+
+
+def notice_attribute(message: Page | Bundle | Notice | NoticeBundle) -> dict[str, str]:
+    """Return the attribute of messages that tell notices: their kind."""
+    if isinstance(message, NoticeBundle):
+        return {"escalation.notice": "several"}
+    return {"escalation.notice": message.kind.value} if isinstance(message, Notice) else {}
 
 
 def outcome_name(outcome: Outcome) -> str:

@@ -15,7 +15,7 @@ RESOLVED = frozenset({NoticeKind.RESOLVED})
     ("fields", "message"),
     [
         ({"bundles": 1}, "bundles: is 1; give True or False"),
-        ({"threads": None}, "threads: is None; give True or False"),
+        ({"threads": "yes"}, "threads: is 'yes'; give True or False"),
         ({"notices": ["resolved"]}, "notices: is ['resolved']; give a set of NoticeKind"),
         ({"notices": frozenset({"resolved"})}, "notices: is frozenset({'resolved'}); give a set of NoticeKind"),
         ({"asked": RESOLVED}, "asked: has resolved, which is not in notices; add it to notices"),

@@ -1,7 +1,7 @@
 -- What happened to paged incidents, and the notices that tell it. A tick makes notices of changes.
 
 CREATE TABLE escalation_changes (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL CHECK (kind IN ('acknowledged', 'resolved', 'ack_expired')),
     incident_key TEXT NOT NULL,
     episode INTEGER NOT NULL,
@@ -13,7 +13,7 @@ CREATE INDEX escalation_changes_key ON escalation_changes (incident_key);
 
 -- due_at depends on the state, as in escalation_pages.
 CREATE TABLE escalation_notices (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    id INTEGER PRIMARY KEY,
     kind TEXT NOT NULL CHECK (kind IN ('acknowledged', 'resolved', 'ack_expired')),
     incident_key TEXT NOT NULL,
     episode INTEGER NOT NULL,
