@@ -15,9 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.channels import slack
-from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, retry_after
+from escalation_adapters.channels import http
+from escalation_adapters.channels.http import MAX_REPLY_BYTES
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.channels.slack_text import render
+from escalation_adapters.channels.status import parse_retry_after
 from escalation_core import (
     Delivered,
     InvalidValue,
@@ -162,7 +164,7 @@ async def test_errors_of_the_webhook_itself_concern_every_page(status: int, body
 @pytest.mark.asyncio
 async def test_a_refusal_without_its_text_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text never comes, or the connection ends before it."""
-    monkeypatch.setattr(slack, "_TEXT_SECONDS", 0.05)
+    monkeypatch.setattr(http, "MAX_REFUSAL_SECONDS", 0.05)
     for hangs in (True, False):
 
         async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter, hangs: bool = hangs) -> None:
@@ -227,13 +229,13 @@ async def test_retry_after_may_be_a_date() -> None:
 
 def test_date_that_has_passed_is_no_wait() -> None:
     """A date in the past in Retry-After means a wait of zero."""
-    assert timedelta() == retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
+    assert timedelta() == parse_retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
 
 
 @given(st.text(max_size=40))
 def test_no_retry_after_can_raise(value: str) -> None:
     """Any text in Retry-After or Date gives a wait of zero or more, or None. It never raises."""
-    for answer in (retry_after(value), retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
+    for answer in (parse_retry_after(value), parse_retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
         assert answer is None or answer >= timedelta()
 
 
@@ -375,7 +377,7 @@ async def test_huge_reply_is_not_read() -> None:
 @pytest.mark.asyncio
 async def test_ok_beyond_the_cap_is_not_seen() -> None:
     """The notifier does not read an ok after 4 KiB of blanks, so the outcome is a Retry."""
-    assert isinstance(await parse_outcome(200, " " * MAX_READ_BYTES + "ok"), Retry)
+    assert isinstance(await parse_outcome(200, " " * MAX_REPLY_BYTES + "ok"), Retry)
 
 
 @pytest.mark.asyncio
