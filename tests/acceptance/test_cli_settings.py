@@ -24,7 +24,9 @@ def test_config_check(console: Console) -> None:
     assert dict(Settings().as_variables()) == console("config", "check", "--json").json["settings"]
     secrets = {
         "ESC_DATABASE_URL": f"postgresql://u:{SECRET}@h/d",
-        "ESC_TARGETS": json.dumps({"slack:ops": f"https://hooks.example.org/{SECRET}"}),
+        "ESC_TARGETS": json.dumps(
+            {"slack:ops": f"https://hooks.example.org/{SECRET}", "pagerduty:ops": f"pagerduty://{SECRET[:32]}"}
+        ),
         "OPS_HMAC_SECRET": SECRET,
         "OPS_HMAC_SECRET_PREVIOUS": f"{SECRET}-old",
     }
@@ -36,7 +38,7 @@ def test_config_check(console: Console) -> None:
     }
     assert dict.fromkeys(secrets, "set") == {name: shown[name] for name in secrets}
     for text in (said.out, console("config", "check", **secrets).out):
-        assert SECRET not in text
+        assert SECRET[:32] not in text
 
 
 @pytest.mark.parametrize("host", ["xn--a", "[1.2.3.4]", "h\u2100"])
@@ -47,6 +49,16 @@ def test_config_check_of_a_host_that_cannot_be_called(host: str, name: str, cons
     said = console("config", "check", **{name: json.dumps({"slack:ops": url}) if name == "ESC_TARGETS" else url})
     assert "https URL with a host" in one_line(said)
     assert SECRET not in said.err
+
+
+@pytest.mark.parametrize("rest", ["x", "@", "@xn--a", "@[1.2.3.4]", "@h\u2100", "@h/path"])
+def test_config_check_of_a_pagerduty_target(rest: str, console: Console) -> None:
+    """``config check`` refuses a routing key or a host with one message, and does not show it."""
+    url = f"pagerduty://{SECRET[:32]}{rest}"
+    said = console("config", "check", ESC_TARGETS=json.dumps({"pagerduty:ops": url}))
+    assert (1, "", 1) == (said.code, said.out, said.err.count("the URL of 'pagerduty:ops' "))
+    assert "pagerduty://" in said.err
+    assert SECRET[:8] not in said.err
 
 
 def test_url_that_cannot_be_called_stops_only_what_pages(on_sqlite: Console) -> None:

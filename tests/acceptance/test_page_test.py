@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ..pagerduty_server import KEY, PATH, PagerDutyServer
 from .console import Console, Said, one_line, program
 
 SECRET = "T0HUSH-B0HUSH-xHUSHx"
@@ -31,6 +32,8 @@ FACES = {
     "broken": (6, "failed", "HTTP 500"),
     "refused": (5, "unreachable", "ClientConnectorError (ConnectionRefusedError)"),
 }
+PAGERDUTY = {"pagerduty:ops": KEY, "pagerduty:old": f"{KEY[:-3]}0LD"}
+"""The routing keys of an integration, and of one that was deleted."""
 
 
 class Receiver(ThreadingHTTPServer):
@@ -39,6 +42,7 @@ class Receiver(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.pages: list[dict[str, Any]] = []
+        self.pagerduty = PagerDutyServer()
 
     @property
     def targets(self) -> str:
@@ -54,8 +58,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path == PATH:
+            answer = self.server.pagerduty.take(body, self.headers["Content-Type"])
+            assert isinstance(answer.body, bytes)
+            return self.reply(answer.status, answer.body, {})
         self.server.pages.append(json.loads(body) | {"path": self.path})
-        status, reply, headers = REPLIES[self.path.split("/")[1]]
+        return self.reply(*REPLIES[self.path.split("/")[1]])
+
+    def reply(self, status: int, reply: bytes, headers: dict[str, str]) -> None:
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
@@ -102,6 +112,20 @@ def test_each_outcome_is_told_apart(target: str, paging: Console) -> None:
     assert (code, 1) == (plain.code, len(plain.lines))
     assert plain.out.startswith(f"{target}: {verdict}")
     assert target != "busy" or "a real page would wait 30 s" in plain.out
+
+
+def test_pagerduty(console: Console, receiver: Receiver) -> None:
+    """A test page to PagerDuty opens an alert that says that it is a test. A key that it refuses is told, not shown."""
+    urls = {name: f"pagerduty+http://{key}@127.0.0.1:{receiver.server_port}" for name, key in PAGERDUTY.items()}
+    said = console("test-page", "--all", "--json", ESC_TARGETS=json.dumps(urls), ESC_ALLOW_HTTP="true")
+    reason = "HTTP 400: PagerDuty refuses the routing key"
+    assert (3, []) == (said.code, said.complaints)
+    assert [("pagerduty:ops", "delivered", None), ("pagerduty:old", "rejected", reason)] == [
+        (one["target"], one["verdict"], one["reason"]) for one in said.json
+    ]
+    assert not [key for key in PAGERDUTY.values() if key in said.out + said.err]
+    (event,) = receiver.pagerduty.events
+    assert event["payload"]["summary"].startswith("TEST: nothing is wrong. ")
 
 
 def test_page_says_that_it_is_a_test(paging: Console, receiver: Receiver) -> None:

@@ -1,6 +1,7 @@
 """The library's own notifiers, checked for every promise of their port, with real receivers."""
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -10,10 +11,13 @@ import pytest
 from aiohttp import web
 
 from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.pagerduty import PagerDutyNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_core import Delivered, Notifier, Outcome, Page, Rejected, Retry
-from escalation_core.testing import RecordingNotifier
+from escalation_core.testing import RecordingNotifier, TellingNotifier
 from escalation_core.testing.conformance import NOTIFIER_CHECKS, NotifierHarness
+
+from ..pagerduty_server import KEY, PagerDutyServer
 
 Check = Callable[[NotifierHarness], Awaitable[None]]
 
@@ -98,6 +102,54 @@ class SlackHarness:
         raise AssertionError("it is never set")
 
 
+class PagerDutyHarness:
+    """A server that speaks the Events API v2. It refuses each event that breaks a rule of PagerDuty."""
+
+    target = "pagerduty:ops"
+    secrets: Sequence[str] = (KEY, "127.0.0.1")
+
+    def __init__(self) -> None:
+        self._server = PagerDutyServer(limit=10_000)
+
+    async def start(self) -> None:
+        await self._server.accept()
+        self._notifier = PagerDutyNotifier({self.target: self._server.url()}, allow_http=True)
+
+    async def aclose(self) -> None:
+        await self._notifier.aclose()
+        await self._server.aclose()
+        assert [] == self._server.errors
+
+    @property
+    def notifier(self) -> Notifier:
+        return self._notifier
+
+    async def accept(self) -> None:
+        await self._server.accept()
+
+    async def refuse(self) -> bool:
+        self._server.answer(400, json.dumps({"status": "invalid event", "message": KEY, "errors": [KEY]}))
+        return True
+
+    async def throttle(self, after: timedelta) -> bool:
+        self._server.answer(429, KEY, {"Retry-After": str(int(after.total_seconds()))})
+        return True
+
+    async def vanish(self) -> bool:
+        await self._server.vanish()
+        return True
+
+    async def stall(self) -> bool:
+        self._server.stall()
+        return True
+
+    def arrived(self) -> Sequence[str]:
+        return [
+            event["payload"]["custom_details"]["dedup_key"] if "payload" in event else event["dedup_key"]
+            for event in self._server.events
+        ]
+
+
 class LogHarness:
     """A harness whose receiver is a logger, which takes everything."""
 
@@ -150,7 +202,7 @@ class RecordingHarness(LogHarness):
 
     def __init__(self) -> None:
         self._outcome: Outcome = Delivered()
-        self._recording = RecordingNotifier(self.target, answer=self._answer)
+        self._recording: RecordingNotifier = RecordingNotifier(self.target, answer=self._answer)
 
     @property
     def notifier(self) -> Notifier:
@@ -178,7 +230,19 @@ class RecordingHarness(LogHarness):
         return self._outcome
 
 
-@pytest.fixture(params=[SlackHarness, LogHarness, RecordingHarness])
+class TellingHarness(RecordingHarness):
+    """A harness of the kit's notifier that tells notices."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._telling = TellingNotifier(self.target, answer=self._answer, answer_notice=lambda notice: self._outcome)
+        self._recording = self._telling
+
+    def arrived(self) -> Sequence[str]:
+        return [*super().arrived(), *(notice.dedup_key for notice in self._telling.notices)]
+
+
+@pytest.fixture(params=[SlackHarness, PagerDutyHarness, LogHarness, RecordingHarness, TellingHarness])
 async def harness(request: pytest.FixtureRequest) -> AsyncIterator[NotifierHarness]:
     """A harness of each notifier."""
     made = request.param()

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict
 
-from escalation_adapters.channels.slack import MAX_READ_BYTES, _outcome
+from escalation_adapters.channels.http import MAX_REPLY_BYTES, read_reply
+from escalation_adapters.channels.slack import parse_outcome as outcome_of_slack
 from escalation_adapters.channels.slack_text import MAX_TEXT_CHARS, render
 from escalation_core import Delivered, Incident, InvalidValue, Page, Retry, RetryPolicy
 from escalation_core.model import PageRecord, PageState
@@ -44,15 +45,17 @@ class Reply:
 @given(
     st.integers(100, 999) | st.sampled_from([200, 204, 302, 429, 503]),
     st.dictionaries(st.sampled_from(["Retry-After", "Date", "X-Other"]), INSTANTS),
-    st.lists(near_bytes(b"ok", b" ok\r\n", HUSH.encode(), b"x" * MAX_READ_BYTES), max_size=4),
+    st.lists(near_bytes(b"ok", b" ok\r\n", HUSH.encode(), b"x" * MAX_REPLY_BYTES), max_size=4),
 )
 def test_reply(status: int, headers: dict[str, str], pieces: list[bytes]) -> None:
     """Every reply gives an outcome that a store can write; only a 2xx reply with the body ok is delivered."""
     whole = b"".join(pieces)
-    outcome = asyncio.run(_outcome(cast("aiohttp.ClientResponse", Reply(status, headers, pieces))))
+    response = cast("aiohttp.ClientResponse", Reply(status, headers, pieces))
+    reply = asyncio.run(read_reply(response, MAX_REPLY_BYTES))
+    outcome = outcome_of_slack(reply)
     assert outcome == parse_outcome(outcome)
-    assert (200 <= status < 300 and whole[:MAX_READ_BYTES].strip() == b"ok") == isinstance(outcome, Delivered)
-    assert HUSH not in repr(outcome)
+    assert (200 <= status < 300 and whole[:MAX_REPLY_BYTES].strip() == b"ok") == isinstance(outcome, Delivered)
+    assert HUSH not in repr(outcome) + repr(reply)
     if isinstance(outcome, Retry):
         assert POLICY.least_after <= throttle_for(outcome, POLICY) <= POLICY.most_after
     page = PageRecord(

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
@@ -15,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import context
 
-from escalation_adapters.channels import slack
-from escalation_adapters.channels.slack import MAX_READ_BYTES, SlackNotifier, retry_after
+from escalation_adapters.channels import http
+from escalation_adapters.channels.http import MAX_REPLY_BYTES
+from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.channels.slack_text import render
+from escalation_adapters.channels.status import parse_retry_after
 from escalation_core import (
     Delivered,
     InvalidValue,
@@ -32,52 +33,20 @@ from escalation_core import (
 )
 
 from ..unit.adapters.channels.slack_page import DEDUP, page
-
-SECRET = "T0HUSH/B0HUSH/xHUSHx"
-Raw = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@asynccontextmanager
-async def receiver(handler: Handler) -> AsyncIterator[str]:
-    """Serve every path with ``handler`` on a free port; yield the server's address."""
-    app = web.Application()
-    app.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
-
-
-@asynccontextmanager
-async def raw_receiver(reply: Raw, *, scheme: str = "http") -> AsyncIterator[str]:
-    """Answer each connection with ``reply``, after its request was read; yield the server's address."""
-    tasks: set[asyncio.Task[Any] | None] = set()
-
-    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.current_task())
-        try:
-            if scheme == "http":
-                await reader.readuntil(b"}")
-            await reply(reader, writer)
-            await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            pass
-        finally:
-            writer.close()
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    try:
-        yield f"{scheme}://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    finally:
-        server.close()
-        for task in tasks:
-            if task is not None:
-                task.cancel()
-        await asyncio.gather(*(task for task in tasks if task is not None), return_exceptions=True)
+from .receivers import (
+    SECRET,
+    Raw,
+    bad_chunk,
+    break_off,
+    endless_header,
+    garbage,
+    hang_up,
+    no_answer,
+    no_tls,
+    raw_receiver,
+    receiver,
+    trickle,
+)
 
 
 async def send(address: str, *, timeout: timedelta = timedelta(seconds=5)) -> Outcome:  # noqa: ASYNC109 - handed on
@@ -162,7 +131,7 @@ async def test_errors_of_the_webhook_itself_concern_every_page(status: int, body
 @pytest.mark.asyncio
 async def test_a_refusal_without_its_text_is_final(monkeypatch: pytest.MonkeyPatch) -> None:
     """The text never comes, or the connection ends before it."""
-    monkeypatch.setattr(slack, "_TEXT_SECONDS", 0.05)
+    monkeypatch.setattr(http, "MAX_REFUSAL_SECONDS", 0.05)
     for hangs in (True, False):
 
         async def reply(_: asyncio.StreamReader, writer: asyncio.StreamWriter, hangs: bool = hangs) -> None:
@@ -227,13 +196,13 @@ async def test_retry_after_may_be_a_date() -> None:
 
 def test_date_that_has_passed_is_no_wait() -> None:
     """A date in the past in Retry-After means a wait of zero."""
-    assert timedelta() == retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
+    assert timedelta() == parse_retry_after("Wed, 01 Jan 2020 00:00:00 GMT")
 
 
 @given(st.text(max_size=40))
 def test_no_retry_after_can_raise(value: str) -> None:
     """Any text in Retry-After or Date gives a wait of zero or more, or None. It never raises."""
-    for answer in (retry_after(value), retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
+    for answer in (parse_retry_after(value), parse_retry_after("Wed, 01 Jan 2031 00:00:00 GMT", value)):
         assert answer is None or answer >= timedelta()
 
 
@@ -257,52 +226,18 @@ async def test_request_carries_the_dedup_key_twice() -> None:
         assert "Cookie" not in headers
 
 
-async def _garbage(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(f"HTTP/1.1 {SECRET}\r\n\r\n".encode())
-
-
-async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.close()
-
-
-async def _break_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-
-
-async def _endless_header(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: " + b"x" * 100_000 + b"\r\n\r\nok")
-
-
-async def _bad_chunk(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(f"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{SECRET}\r\n".encode())
-
-
-async def _no_answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    await asyncio.Event().wait()
-
-
-async def _trickle(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no")
-    await writer.drain()
-    await asyncio.Event().wait()
-
-
-async def _no_tls(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(f"HTTP/1.1 400 Bad Request\r\n\r\n{SECRET}".encode())
-
-
 @pytest.mark.asyncio
 @pytest.mark.parametrize(
     ("reply", "scheme", "reason"),
     [
-        (_garbage, "http", "ClientResponseError"),
-        (_hang_up, "http", "ServerDisconnectedError"),
-        (_break_off, "http", "ClientPayloadError"),
-        (_endless_header, "http", "ClientResponseError"),
-        (_bad_chunk, "http", "Client"),
-        (_no_answer, "http", "timed out"),
-        (_trickle, "http", "timed out"),
-        (_no_tls, "https", "SSL"),
+        (garbage, "http", "ClientResponseError"),
+        (hang_up, "http", "ServerDisconnectedError"),
+        (break_off, "http", "ClientPayloadError"),
+        (endless_header, "http", "ClientResponseError"),
+        (bad_chunk, "http", "Client"),
+        (no_answer, "http", "timed out"),
+        (trickle, "http", "timed out"),
+        (no_tls, "https", "SSL"),
     ],
 )
 async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
@@ -324,7 +259,7 @@ async def test_broken_receivers_are_tried_again_without_a_word_of_the_url(
 @pytest.mark.asyncio
 async def test_refused_connection_is_tried_again() -> None:
     """If no server listens, the reason names the refused connection, and neither host nor path."""
-    async with raw_receiver(_no_answer) as address:
+    async with raw_receiver(no_answer) as address:
         pass
     assert Retry("ClientConnectorError (ConnectionRefusedError)", unanswered=True) == await send(address)
 
@@ -375,7 +310,7 @@ async def test_huge_reply_is_not_read() -> None:
 @pytest.mark.asyncio
 async def test_ok_beyond_the_cap_is_not_seen() -> None:
     """The notifier does not read an ok after 4 KiB of blanks, so the outcome is a Retry."""
-    assert isinstance(await parse_outcome(200, " " * MAX_READ_BYTES + "ok"), Retry)
+    assert isinstance(await parse_outcome(200, " " * MAX_REPLY_BYTES + "ok"), Retry)
 
 
 @pytest.mark.asyncio
@@ -426,7 +361,7 @@ async def test_many_pages_fly_at_once() -> None:
 @pytest.mark.asyncio
 async def test_cancelled_send_is_cancelled() -> None:
     """A cancelled send raises CancelledError and has no outcome."""
-    async with raw_receiver(_no_answer) as address:
+    async with raw_receiver(no_answer) as address:
         task = asyncio.create_task(send(address))
         await asyncio.sleep(0.02)
         task.cancel()

@@ -11,6 +11,7 @@ from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter, RateLimite
 from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.calendars.of_file import FileCalendars
 from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.pagerduty import PagerDutyNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.files import read_secret
 from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
@@ -457,8 +458,9 @@ def fulfilled(dsn_store: PostgresStore, url: str) -> tuple[Sequence[Store], Sequ
     Engine(MemoryStore(), heartbeat=heartbeat)
     stores: Sequence[Store] = [MemoryStore(), SQLiteStore("x.db"), dsn_store, Counting(MemoryStore())]
     notifiers: Sequence[Notifier] = [Pager("a"), LogNotifier(), RecordingNotifier("a"), SlackNotifier({"b": url})]
+    notifiers = [*notifiers, PagerDutyNotifier({"c": f"pagerduty://{'k' * 32}@events.eu.pagerduty.com"})]
     bundling: Sequence[SendsBundles] = [BundlingNotifier("a"), SlackNotifier({"b": url})]
-    telling: Sequence[TellsNotices] = [Pager("a"), TellingNotifier("a")]
+    telling: Sequence[TellsNotices] = [Pager("a"), TellingNotifier("a"), PagerDutyNotifier({"c": "k" * 32})]
     of_many: TellsNoticeBundles = Pager("a")
     tell: Callable[[Notice], Awaitable[Outcome]] = telling[0].tell
     tell_many: Callable[[NoticeBundle], Awaitable[Outcome]] = of_many.tell_bundle

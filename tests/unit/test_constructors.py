@@ -11,6 +11,7 @@ from escalation_adapters.auth.hmac_signature import HmacVerifier
 from escalation_adapters.auth.rate_limit import Limit, MemoryLimiter
 from escalation_adapters.auth.rbac import Principal
 from escalation_adapters.channels.log import LogNotifier
+from escalation_adapters.channels.pagerduty import PagerDutyNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.ops import Limits, OpsHandler, Sessions, Signer
 from escalation_adapters.ops.client import OpsClient
@@ -42,6 +43,7 @@ MADE: Mapping[Callable[..., object], Mapping[str, object]] = {
     BuiltinPolicy: {},
     Limit: {"count": 1},
     SlackNotifier: {"targets": {"a": "https://example.org/x"}},
+    PagerDutyNotifier: {"targets": {"a": "k" * 32}},
     HttpHeartbeat: {"url": "https://example.org/x"},
     HmacVerifier: {"secrets": ["whsec_c2VjcmV0"]},
     Settings: {},

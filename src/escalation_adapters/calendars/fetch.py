@@ -11,9 +11,9 @@ with needs(__name__, "ical"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import InvalidValue, __version__
+from escalation_core import InvalidValue
 
-from ..channels.http import failure, parse, untraced
+from ..channels.http import HEADERS, QUIET, failure, parse, read_at_most, untraced
 from ..files import read_bounded
 
 MAX_BYTES = 1024 * 1024
@@ -45,18 +45,10 @@ async def fetch(place: URL | Path, http: aiohttp.ClientSession, tls: ssl.SSLCont
 
 async def _get(url: URL, http: aiohttp.ClientSession, tls: ssl.SSLContext | None) -> bytes:
     """Get a URL, and follow redirects to other https URLs."""
-    headers = {
-        "Accept": "text/calendar",
-        "User-Agent": f"escalation-core/{__version__}",
-        # The client does not decompress, so that no small reply grows large; so the reply must not be compressed.
-        "Accept-Encoding": "identity",
-    }
+    headers = {**HEADERS, "Accept": "text/calendar"}
     for _ in range(MAX_REDIRECTS + 1):
         with untraced():
-            async with http.get(
-                url, headers=headers, ssl=tls or True, allow_redirects=False, raise_for_status=False,
-                auto_decompress=False,
-            ) as response:  # fmt: skip
+            async with http.get(url, headers=headers, ssl=tls or True, **QUIET) as response:
                 if 300 <= response.status < 400 and "Location" in response.headers:
                     url = _target(url, response.headers["Location"])
                     continue
@@ -79,12 +71,10 @@ async def _body(url: URL, response: aiohttp.ClientResponse) -> bytes:
         raise InvalidValue(_named(url), f"answers HTTP {response.status}", "give the calendar's private iCal address")
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidValue(_named(url), "compresses its answer unasked", "serve the calendar uncompressed")
-    content = bytearray()
-    async for chunk in response.content.iter_chunked(64 * 1024):
-        content += chunk
-        if len(content) > MAX_BYTES:
-            raise InvalidValue(_named(url), f"sends more than {MAX_BYTES // 1024} KiB", f"give {_KIND}")
-    return bytes(content)
+    content, longer = await read_at_most(response, MAX_BYTES)
+    if longer:
+        raise InvalidValue(_named(url), f"sends more than {MAX_BYTES // 1024} KiB", f"give {_KIND}")
+    return content
 
 
 def _named(place: URL | Path) -> str:

@@ -27,8 +27,8 @@ from escalation_core.rules.routing import UNROUTED
 from escalation_core.settings.limits import LOG_TARGET
 
 from ..calendars.of_file import FileCalendars
+from ..channels.by_scheme import channel_budgets, make_channels
 from ..channels.log import LogNotifier
-from ..channels.slack_budget import slack_budgets
 from ..files import read_secret
 from .reload import Load, read
 
@@ -98,14 +98,9 @@ class NamedTargets:
 
 
 def make_notifiers(settings: Settings) -> list[Notifier]:
-    """Return the log's notifier, and the notifier of the settings' targets if there are any."""
-    found: list[Notifier] = [LogNotifier(LOG_TARGET)]
+    """Return the log's notifier, and those of the settings' targets."""
     targets = {name: url for name, url in settings.targets.items() if name != LOG_TARGET}
-    if targets:
-        from ..channels.slack import SlackNotifier
-
-        found.append(SlackNotifier(targets, allow_http=settings.allow_http))
-    return found
+    return [LogNotifier(LOG_TARGET), *make_channels(targets, allow_http=settings.allow_http)]
 
 
 def _names(settings: Settings, policies: Policies | None) -> Sequence[str]:
@@ -219,7 +214,7 @@ async def open_engine(
     """
     # Before the store, so that a failure leaves no connection open.
     file, fault = await _read_policies(policies or policies_loader(settings))
-    names, budgets = _names(settings, file), slack_budgets(settings.targets)
+    names, budgets = _names(settings, file), channel_budgets(settings.targets)
     known = make_notifiers(settings) if ticks else [NamedTargets(names, budgets)]
     heartbeat = make_heartbeat(settings) if ticks else None
     machine = socket.gethostname()

@@ -3,15 +3,10 @@
 import logging
 from datetime import timedelta
 
-from ..extras import needs
+from escalation_core import InvalidValue, Retry
 
-with needs(__name__, "http"):
-    import aiohttp
-
-from escalation_core import InvalidValue
-from escalation_core.checks import check_span
-
-from ..channels.http import failure, parse, session, untraced
+from ..channels.http import SecretClient, parse
+from ..channels.status import is_success
 
 log = logging.getLogger("escalation_adapters.worker.heartbeat")
 
@@ -28,7 +23,7 @@ class HttpHeartbeat:
         if parsed is None:
             raise InvalidValue("heartbeat", "is not a valid https URL with a host", "write https://HOST/...")
         self._url = parsed
-        self._timeout = aiohttp.ClientTimeout(total=check_span(timeout, "timeout").total_seconds())
+        self._client = SecretClient(timeout=timeout)
         self._failing = False
 
     def __repr__(self) -> str:
@@ -37,17 +32,15 @@ class HttpHeartbeat:
 
     async def beat(self) -> None:
         """Call the URL once. It logs when failures begin and when they end, and raises none."""
+        # The connection is closed: the next call comes a tick interval later, and the port has no method to close it.
         try:
-            with untraced():
-                async with (
-                    session() as http,
-                    http.get(
-                        self._url, allow_redirects=False, raise_for_status=False, timeout=self._timeout
-                    ) as response,
-                ):
-                    fault = None if 200 <= response.status < 300 else f"status {response.status}"
-        except (aiohttp.ClientError, OSError, UnicodeError) as error:
-            fault = failure(error)
+            reply = await self._client.get(self._url, limit=0)
+        finally:
+            await self._client.aclose()
+        if isinstance(reply, Retry):
+            fault: str | None = reply.reason
+        else:
+            fault = None if is_success(reply.status) else f"status {reply.status}"
         if fault is not None and not self._failing:
             log.warning("the heartbeat does not arrive: %s", fault)
         elif fault is None and self._failing:

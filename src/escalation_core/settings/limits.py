@@ -14,6 +14,7 @@ from ..rules.maintenance import PauseSchedule
 from ..rules.priority import MAX_SEVERITIES
 from ..rules.routing import Route, check_kinds, check_target
 from . import write
+from .pagerduty_url import is_pagerduty, parse_pagerduty
 from .secrets import check_url
 
 Result = TypeVar("Result")
@@ -148,7 +149,8 @@ def role(value: str) -> None:
 def target_urls(urls: Mapping[str, str], allow_http: bool) -> None:
     """Check each target's URL."""
     for name, url in urls.items():
-        _check_part(f"the URL of {name!r}", partial(check_url, allow_http=allow_http), url)
+        check = partial(parse_pagerduty if is_pagerduty(url) else check_url, allow_http=allow_http)
+        _check_part(f"the URL of {name!r}", check, url)
 
 
 def heartbeat_url(url: str | None, allow_http: bool) -> None:

@@ -12,6 +12,7 @@ from escalation_core.settings.fields import FIELDS
 VARIABLES = {field.name: field.variable for field in FIELDS}
 PLAIN = "hush-hush-hush-hush-hush-hush-32"
 WHSEC = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3"
+ROUTING_KEY = "T0K3N" * 6 + "12"
 URL = "https://hooks.example/T0K3N"
 TARGETS = json.dumps({"slack:ops": URL})
 ROUTE = '[{"targets": ["a"]}]'

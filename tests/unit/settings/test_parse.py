@@ -8,7 +8,7 @@ import pytest
 from escalation_core import Route, Settings
 
 from ..kit import MINUTE
-from .helpers import COMPANIONS, PLAIN, ROUTE, TARGETS, URL, VARIABLES, WHSEC, problems, read
+from .helpers import COMPANIONS, PLAIN, ROUTE, ROUTING_KEY, TARGETS, URL, VARIABLES, WHSEC, problems, read
 
 BOOLEANS = ["ESCALATION_WORKER_ENABLED", "ESCALATION_V1", "ESC_DRY_RUN", "ESC_ALLOW_HTTP"]
 NUMBERS = {
@@ -31,6 +31,8 @@ LEGAL: list[tuple[str, str, str, Any]] = [
     ("ESC_DATABASE_URL", "postgresql://u:p@h/d", "database_url", "postgresql://u:p@h/d"),
     ("ESC_TARGETS", TARGETS, "targets", {"slack:ops": URL}),
     ("ESC_TARGETS", '{"a": "HTTPS://h/x"}', "targets", {"a": "HTTPS://h/x"}),
+    ("ESC_TARGETS", f'{{"a": "pagerduty://{ROUTING_KEY}"}}', "targets", {"a": f"pagerduty://{ROUTING_KEY}"}),
+    ("ESC_TARGETS", f'{{"a": "PagerDuty://{ROUTING_KEY}@h:1"}}', "targets", {"a": f"PagerDuty://{ROUTING_KEY}@h:1"}),
     ("ESC_ROUTES", ROUTE, "routes", (Route(targets=["a"]),)),
     (
         "ESC_ROUTES",
@@ -184,6 +186,13 @@ ILLEGAL: list[tuple[str, str, str]] = [
         ("ESC_TARGETS", f'{{"a": "https://{rest}"}}', "names no host, or no port")
         for rest in ("", "/x", "h:abc/x", "h:65536", ":443/x", "me:pass@/x", "?x")
     ),
+    *(
+        ("ESC_TARGETS", f'{{"a": "pagerduty://{rest}"}}', "the URL of 'a' has not the form pagerduty://ROUTING_KEY")
+        for rest in ("", "T0K3N", "T0K3N@h", f"{ROUTING_KEY}/x", f"{ROUTING_KEY}@h/x", f"{ROUTING_KEY[1:]}-")
+    ),
+    ("ESC_TARGETS", f'{{"a": "pagerduty://{ROUTING_KEY}@"}}', "the URL of 'a' names no valid host"),
+    ("ESC_TARGETS", f'{{"a": "pagerduty://{ROUTING_KEY}@h:65536"}}', "the URL of 'a' names no valid host"),
+    ("ESC_TARGETS", f'{{"a": "pagerduty+http://{ROUTING_KEY}@h"}}', "the URL of 'a' is not https"),
     ("ESC_TARGETS", '{"a": "ftp://h/x"}', "not https"),
     ("ESC_TARGETS", '{"a": "https://h/x y"}', "not https"),
     ("ESC_TARGETS", '{"a": "https://h/x\\n"}', "not https"),

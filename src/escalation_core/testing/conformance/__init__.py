@@ -26,6 +26,7 @@ from . import (
     storms,
     target_records,
     targets,
+    telling,
     versions,
     walks,
 )
@@ -59,7 +60,7 @@ WALK_CHECKS: tuple[StoreCheck, ...] = (*walks.CHECKS, *versions.CHECKS, *host_wa
 """A capability of its own: checks for incidents that walk through the policies of a file."""
 NOTICE_CHECKS: tuple[StoreCheck, ...] = (*changes.CHECKS, *notices.CHECKS)
 """A capability of its own: checks for notices about paged incidents."""
-NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = notifiers.CHECKS
+NOTIFIER_CHECKS: tuple[Callable[[NotifierHarness], Awaitable[None]], ...] = (*notifiers.CHECKS, *telling.CHECKS)
 SCHEDULE_SOURCE_CHECKS: tuple[Callable[[ScheduleSourceHarness], Awaitable[None]], ...] = schedules.CHECKS
 
 __all__ = [

@@ -85,7 +85,10 @@ class NotifierHarness(Protocol):
         """Make the receiver accept a page without an answer. Return False if the channel does not support this."""
 
     def arrived(self) -> Sequence[str]:
-        """Return the dedup key of each page that the receiver accepted, in order of arrival."""
+        """Return the dedup key of each message that the receiver accepted, in order of arrival.
+
+        Of a notice it is the thread's key if the receiver gets no other.
+        """
 
 
 def incident(key: str, clock: ManualClock, **fields: Any) -> Incident:
@@ -134,6 +137,14 @@ async def claimed_keys(store: Store, until: datetime, *, limit: int = 100, canar
 def same(expected: object, actual: object, what: str) -> None:
     """Assert that two values are equal, with both values in the message."""
     assert expected == actual, f"{what}: expected {expected!r}, got {actual!r}"
+
+
+def no_secret(harness: NotifierHarness, *texts: object) -> None:
+    """Assert that no text contains a secret of the harness, and no repr."""
+    for text in texts:
+        for secret in harness.secrets:
+            assert secret not in str(text), "a text contains a secret"
+            assert secret not in repr(text), "a text contains a secret"
 
 
 def by_key(rows: Mapping[str, Mapping[str, Any]], key: str, *names: str) -> tuple[Any, ...]:

@@ -5,8 +5,9 @@ from datetime import timedelta
 from ...engine.tasks import within
 from ...model import Bundle, Delivered, Incident, Page, Rejected, Retry
 from ...ports import SendsBundles
+from ...rules.abilities import abilities_of
 from ..clock import ManualClock
-from .harness import START, NotifierHarness, same
+from .harness import START, NotifierHarness, no_secret, same
 
 
 def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk nearly full") -> Page:
@@ -16,17 +17,19 @@ def _page(target: str, dedup_key: str = "d" * 64, summary: str | None = "Disk ne
         first_seen=ManualClock(START)(),
         level=2,
         summary=summary,
-        labels={"team": "ops", "odd": "<&> ' \" \\ \n ü"},
+        labels={"team": "ops", "odd": "<&> ' \" \\ \n ü", "runbook": "https://wiki.example.org/disk?a=b"},
     )
-    at = incident.first_seen + timedelta(minutes=35)
-    return Page(incident=incident, episode=1, level=2, target=target, dedup_key=dedup_key, at=at)
-
-
-def _no_secret(harness: NotifierHarness, *texts: object) -> None:
-    for text in texts:
-        for secret in harness.secrets:
-            assert secret not in str(text), "a text contains a secret"
-            assert secret not in repr(text), "a text contains a secret"
+    return Page(
+        incident=incident,
+        episode=1,
+        level=2,
+        target=target,
+        dedup_key=dedup_key,
+        at=incident.first_seen + timedelta(minutes=35),
+        round=2,
+        paged_before=("first:target", target),
+        next_names=("oncall:lead",),
+    )
 
 
 async def a_page_that_is_taken_is_delivered(harness: NotifierHarness) -> None:
@@ -48,7 +51,7 @@ async def a_refusal_is_final(harness: NotifierHarness) -> None:
     if await harness.refuse():
         outcome = await harness.notifier.send(_page(harness.target))
         assert isinstance(outcome, Rejected), f"a refusal must be Rejected, not {outcome!r}"
-        _no_secret(harness, outcome, outcome.reason)
+        no_secret(harness, outcome, outcome.reason)
 
 
 async def a_throttle_is_obeyed(harness: NotifierHarness) -> None:
@@ -57,7 +60,7 @@ async def a_throttle_is_obeyed(harness: NotifierHarness) -> None:
         outcome = await harness.notifier.send(_page(harness.target))
         assert isinstance(outcome, Retry), f"a throttle must be a Retry, not {outcome!r}"
         same((True, timedelta(seconds=7)), (outcome.throttled, outcome.after), "the wait that it asks for")
-        _no_secret(harness, outcome, outcome.reason)
+        no_secret(harness, outcome, outcome.reason)
 
 
 async def an_absent_receiver_is_tried_again(harness: NotifierHarness) -> None:
@@ -66,7 +69,7 @@ async def an_absent_receiver_is_tried_again(harness: NotifierHarness) -> None:
         outcome = await harness.notifier.send(_page(harness.target))
         assert isinstance(outcome, Retry), f"an unreachable receiver must be a Retry, not {outcome!r}"
         same(False, outcome.throttled, "throttled")
-        _no_secret(harness, outcome, outcome.reason)
+        no_secret(harness, outcome, outcome.reason)
         await harness.accept()
         same(Delivered(), await harness.notifier.send(_page(harness.target)), "when it is back")
 
@@ -86,7 +89,7 @@ async def a_send_can_be_cancelled(harness: NotifierHarness) -> None:
 
 async def a_bundle_is_sent_with_its_own_key(harness: NotifierHarness) -> None:
     """If the notifier can send bundles, the receiver gets the bundle's key once, however many pages it has."""
-    if not isinstance(harness.notifier, SendsBundles):
+    if not (abilities_of(harness.notifier).bundles and isinstance(harness.notifier, SendsBundles)):
         return
     await harness.accept()
     before = len(harness.arrived())
@@ -99,7 +102,7 @@ async def a_bundle_is_sent_with_its_own_key(harness: NotifierHarness) -> None:
 async def nothing_shows_a_secret(harness: NotifierHarness) -> None:
     """The notifier's repr and names contain no secret. It has the target. A second ``aclose`` is harmless."""
     notifier = harness.notifier
-    _no_secret(harness, notifier, notifier.channel, list(notifier.targets))
+    no_secret(harness, notifier, notifier.channel, list(notifier.targets))
     assert harness.target in notifier.targets, "the notifier has the target"
     await notifier.aclose()
     await notifier.aclose()
