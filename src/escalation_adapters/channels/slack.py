@@ -14,12 +14,14 @@ with needs(__name__, "http"):
     import aiohttp
     from yarl import URL
 
-from escalation_core import Abilities, Bundle, InvalidValue, Outcome, Page, Retry
+from escalation_core import Abilities, Bundle, InvalidValue, Notice, NoticeBundle, Outcome, Page, Retry
 from escalation_core.checks import check_mapping
+from escalation_core.model import EVERY_KIND
 from escalation_core.rules.routing import check_target
 
 from .http import SecretClient, parse
 from .slack_budget import SLACK_BUDGET, is_slack
+from .slack_notices import render_notice, render_notices
 from .slack_text import render, render_bundle
 from .status import Reply, outcome_of
 
@@ -64,7 +66,7 @@ class SlackNotifier:
         named = check_mapping(targets, "targets", "map names, for example slack:ops, to URLs")
         self._urls = {check_target(name, "targets"): _url(name, url, allow_http) for name, url in named.items()}
         budgets = {name: SLACK_BUDGET for name, url in self._urls.items() if is_slack(url.host)}
-        self.abilities = Abilities(bundles=True, budgets=budgets)
+        self.abilities = Abilities(bundles=True, notices=EVERY_KIND, budgets=budgets)
         self._client = SecretClient(session=session, timeout=timeout)
 
     def __repr__(self) -> str:
@@ -83,6 +85,14 @@ class SlackNotifier:
     async def send_bundle(self, bundle: Bundle) -> Outcome:
         """Post one message about all pages of the bundle, with the bundle's key."""
         return await self._post(bundle.target, render_bundle(bundle), bundle.dedup_key)
+
+    async def tell(self, notice: Notice) -> Outcome:
+        """Post what became of an incident. Only targets that ask for notices get any."""
+        return await self._post(notice.target, render_notice(notice), notice.dedup_key)
+
+    async def tell_bundle(self, bundle: NoticeBundle) -> Outcome:
+        """Post one message about all notices of the bundle, with the bundle's key."""
+        return await self._post(bundle.target, render_notices(bundle), bundle.dedup_key)
 
     async def _post(self, target: str, text: str, dedup_key: str) -> Outcome:
         # Without mrkdwn Slack shows a host's text as it is: there is no escape for *, _, ~ and backquotes.

@@ -26,7 +26,7 @@ def render_bundle(bundle: Bundle) -> str:
     The text has at most 3,000 characters, escaped as in ``render``.
     """
     counts = list(bundle.severities.items())
-    said = [f"{count} {_folded(name, 30) or 'unconfigured'}" for name, count in counts[:MAX_COUNTED]]
+    said = [f"{count} {folded(name, 30) or 'unconfigured'}" for name, count in counts[:MAX_COUNTED]]
     if len(counts) > MAX_COUNTED:
         said.append(f"{sum(count for _, count in counts[MAX_COUNTED:])} others")
     lines = [f"{len(bundle.pages)} incidents: {', '.join(said)}", *map(_line, bundle.pages[:MAX_NAMED])]
@@ -36,8 +36,8 @@ def render_bundle(bundle: Bundle) -> str:
 
 
 def _line(page: Page) -> str:
-    key = _escape(page.incident.incident_key, MAX_LINE_KEY_CHARS)
-    summary = _folded(page.incident.summary or "", MAX_LINE_CHARS - len(key))
+    key = escape(page.incident.incident_key, MAX_LINE_KEY_CHARS)
+    summary = folded(page.incident.summary or "", MAX_LINE_CHARS - len(key))
     return f"{key}: {summary}" if summary else key
 
 
@@ -49,26 +49,26 @@ def render(page: Page) -> str:
     incident = page.incident
     episode = f", episode {page.episode}" if page.episode > 1 else ""
     # Keys are compared byte for byte, so their white space stays as it is.
-    key = _escape(incident.incident_key, MAX_KEY_CHARS)
-    severity = _folded(incident.severity or "", MAX_SEVERITY_CHARS) or "unconfigured"
+    key = escape(incident.incident_key, MAX_KEY_CHARS)
+    severity = folded(incident.severity or "", MAX_SEVERITY_CHARS) or "unconfigured"
     lines = [f"Incident {key}, severity {severity}, level {page.level}{episode}"]
-    if summary := _folded(incident.summary or "", MAX_SUMMARY_CHARS):
+    if summary := folded(incident.summary or "", MAX_SUMMARY_CHARS):
         lines.insert(0, summary)
     if labels := sorted(incident.labels.items()):
         shown = [
-            f"{_folded(n, MAX_LABEL_NAME_CHARS)}={_folded(v, MAX_LABEL_VALUE_CHARS)}" for n, v in labels[:MAX_LABELS]
+            f"{folded(n, MAX_LABEL_NAME_CHARS)}={folded(v, MAX_LABEL_VALUE_CHARS)}" for n, v in labels[:MAX_LABELS]
         ]
         more = [f"and {len(labels) - MAX_LABELS} more"] if len(labels) > MAX_LABELS else []
         lines.append(", ".join([*shown, *more]))
     return "\n".join(lines)
 
 
-def _folded(text: str, most: int) -> str:
+def folded(text: str, most: int) -> str:
     """Return the text with each run of white space as one blank, escaped."""
-    return _escape(" ".join(text.split()), most)
+    return escape(" ".join(text.split()), most)
 
 
-def _escape(text: str, most: int) -> str:
+def escape(text: str, most: int) -> str:
     """Return the text on one line, escaped as Slack asks, with at most ``most`` characters; a cut shows an ellipsis."""
     line = visible(text)
     if len(line) <= most and _ENTITIES.keys().isdisjoint(line):

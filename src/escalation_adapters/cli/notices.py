@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine
-from escalation_core.engine.views import PAGES
+from escalation_core.engine.outbox_views import PAGES
 from escalation_core.model import NoticeRecord, NoticeState
 
 from .base import Context, pass_context
@@ -52,6 +52,7 @@ def whole_notice_row(notice: NoticeRecord) -> tuple[object, ...]:
     type=click.Choice([state.value for state in NoticeState]),
     help="Notices in this state. Default: all.",
 )
+@click.option("--bundle", metavar="KEY", help="Notices of this message. 8 digits of its key will do.")
 @click.option("--limit", type=click.IntRange(1, 100_000), default=PAGES, show_default=True, help="Notices at most.")
 @click.option(
     "--after", type=click.IntRange(0), default=0, metavar="ID", help="Continue behind the notice with this id."
@@ -60,13 +61,21 @@ def whole_notice_row(notice: NoticeRecord) -> tuple[object, ...]:
 @json_option
 @pass_context
 def notices(
-    context: Context, target: str | None, state: str | None, limit: int, after: int, utc: bool, as_json: bool
+    context: Context,
+    target: str | None,
+    state: str | None,
+    bundle: str | None,
+    limit: int,
+    after: int,
+    utc: bool,
+    as_json: bool,
 ) -> None:
     """List notices, oldest first: what those who were paged learn of an incident."""
 
     async def work(engine: Engine) -> tuple[Sequence[NoticeRecord], datetime]:
         # One more than the limit shows whether any follow.
-        return await engine.notices(target=target, state=state, after=after, limit=limit + 1), await engine.now()
+        asked = await engine.notices(target=target, state=state, bundle=bundle, after=after, limit=limit + 1)
+        return asked, await engine.now()
 
     found, now = context.run(work)
     shown = found[:limit]

@@ -6,7 +6,7 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine
-from escalation_core.engine.views import PAGES, usual_limit
+from escalation_core.engine.outbox_views import PAGES, usual_limit
 from escalation_core.model import PageRecord, PageState
 from escalation_core.rules.bundle import MAX_BUNDLE
 

@@ -103,9 +103,11 @@ class Notices:
         incident_key: str | None = None,
         state: NoticeState | None = None,
         target: str | None = None,
+        bundle: str | None = None,
     ) -> Sequence[NoticeRecord]:
         """Return notices by id, those of one key from its index."""
-        values = {"after": after, "limit": limit, "state": None if state is None else state.value, "target": target}
+        values: dict[str, object] = {"after": after, "limit": limit, "target": target, "bundle": bundle}
+        values["state"] = None if state is None else state.value
         if incident_key is None:
             rows = await self.session.rows("notices", suffix=b"", **values)
         else:

@@ -1280,6 +1280,7 @@ WHERE n.id = ANY(ARRAY(
 SELECT {notice} FROM {schema}.escalation_notices n
 WHERE n.id > %(after)s AND (%(state)s::text IS NULL OR n.state = %(state)s::text)
     AND (%(target)s::text IS NULL OR n.target = %(target)s::text)
+    AND (%(bundle)s::text IS NULL OR starts_with(n.bundle, %(bundle)s::text))
 ORDER BY n.id LIMIT %(limit)s
 
 -- name: notices_of_key
@@ -1287,6 +1288,7 @@ ORDER BY n.id LIMIT %(limit)s
 SELECT {notice} FROM {schema}.escalation_notices n
 WHERE n.incident_key = %(key)s AND n.id > %(after)s AND (%(state)s::text IS NULL OR n.state = %(state)s::text)
     AND (%(target)s::text IS NULL OR n.target = %(target)s::text)
+    AND (%(bundle)s::text IS NULL OR starts_with(n.bundle, %(bundle)s::text))
 ORDER BY n.id LIMIT %(limit)s
 
 -- name: notice_counts

@@ -185,6 +185,7 @@ class Notices:
         incident_key: str | None = None,
         state: NoticeState | None = None,
         target: str | None = None,
+        bundle: str | None = None,
     ) -> Sequence[NoticeRecord]:
         """Return notices by id."""
         where, values = ["n.id > ?"], list[object]([after])
@@ -193,6 +194,9 @@ class Notices:
             if value is not None:
                 where.append(f"n.{column} = ?")
                 values.append(value)
+        if bundle is not None:
+            where.append("n.bundle >= ? AND n.bundle < ?")
+            values += [bundle, f"{bundle}g"]
         statement = f"SELECT {_NOTICE} FROM escalation_notices n WHERE {' AND '.join(where)} ORDER BY n.id LIMIT ?"
         return [NoticeRecord.from_row(row, instant) for row in await self.session.rows(statement, (*values, limit))]
 

@@ -5,22 +5,18 @@ from datetime import datetime, timedelta
 
 import attrs
 
-from ..checks import check_count, check_instant, check_key, check_optional_text, check_span
+from ..checks import check_count, check_instant, check_key, check_span
 from ..errors import InvalidValue
 from ..model import (
-    UNSETTLED,
     AuditEntry,
     Deferral,
     Escalation,
     Incident,
     NoticeRecord,
-    NoticeState,
     PageRecord,
-    PageState,
     parse_cursor,
 )
 from ..ports import Transaction, notices_of
-from ..rules.bundle import MAX_BUNDLE, bundle_order, check_bundle
 from ..rules.next_pages import NextPages
 from ..rules.policy import Step
 from ..rules.routing import Conditions
@@ -33,18 +29,9 @@ from .health import MIN_INSTANT, Health, build_health, is_healthy
 from .heartbeat import HeartbeatKeeper
 from .on_call import OnCallVerbs
 from .open_incidents import MAX_INCIDENTS, OpenIncidents, Reader, parse_place, step_of
+from .outbox_views import MAX_ENTRIES, OutboxViews
 from .policies_health import PoliciesHealth
 from .tick import Ticker
-
-MAX_ENTRIES = 1_000_000
-"""How many entries one call returns at most."""
-PAGES = 50
-"""How many pages a list of pages has unless a limit is given; that of a bundle has the whole bundle."""
-
-
-def usual_limit(bundle: str | None) -> int:
-    """Return how many pages a list has at most unless a limit is given."""
-    return PAGES if bundle is None else MAX_BUNDLE
 
 
 @attrs.frozen(kw_only=True)
@@ -75,7 +62,7 @@ class IncidentHistory:
         return bool(self.incident or self.fault or self.escalations or self.pages or self.audit)
 
 
-class Views(OnCallVerbs):
+class Views(OnCallVerbs, OutboxViews):
     """The engine's views. Each reads one snapshot of the store and changes nothing."""
 
     _heartbeat_keeper: HeartbeatKeeper
@@ -158,75 +145,6 @@ class Views(OnCallVerbs):
         cursor = None if after is None else parse_cursor(after)
         return await self._read(lambda tx: read_audit(tx, since=since, limit=limit, after=cursor))
 
-    async def dead(self, *, limit: int = 1000) -> Sequence[PageRecord]:
-        """Return dead pages, oldest first."""
-        check_count(limit, "limit", 1, MAX_ENTRIES)
-        return await self._read(lambda tx: tx.outbox.pages(limit=limit, state=PageState.DEAD))
-
-    async def pages(
-        self,
-        *,
-        target: str | None = None,
-        state: str | None = None,
-        bundle: str | None = None,
-        after: int = 0,
-        limit: int | None = None,
-    ) -> Sequence[PageRecord]:
-        """Return the pages in a state, oldest first; without one, those that wait: pending, leased or cancelling.
-
-        ``target`` leaves out pages to other targets. With the key of a ``bundle``, or its first 8 digits or more,
-        return the pages of this bundle, worst first, whatever their state is unless one is given. To read further
-        pages, give the last one's id as ``after``. The limit is 50 by default, and 1,000 for a bundle.
-
-        Raises:
-            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000, or several
-                bundles have keys that begin so.
-        """
-        most = check_count(usual_limit(bundle) if limit is None else limit, "limit", 1, MAX_ENTRIES)
-        check_count(after, "after", 0)
-        check_optional_text(target, "target")
-        if state is not None and state not in list(PageState):
-            raise InvalidValue("state", f"{state!r} is not a state of a page", f"give one of {', '.join(PageState)}")
-        if bundle is not None:
-            prefix = check_bundle(bundle)
-            found = await self._read(lambda tx: _read_bundle(tx, prefix, after))
-            return [page for page in found if state in (None, page.state) and target in (None, page.target)][:most]
-        wanted = UNSETTLED if state is None else (PageState(state),)
-
-        async def work(tx: Transaction) -> Sequence[PageRecord]:
-            found = [
-                page
-                for one in wanted
-                for page in await tx.outbox.pages(after=after, limit=most, state=one, target=target)
-            ]
-            return sorted(found, key=lambda page: page.id)[:most]
-
-        return await self._read(work)
-
-    async def notices(
-        self, *, target: str | None = None, state: str | None = None, after: int = 0, limit: int = PAGES
-    ) -> Sequence[NoticeRecord]:
-        """Return the notices in a state, oldest first; without one, those of every state.
-
-        ``target`` leaves out notices to other targets. To read further ones, give the last one's id as ``after``.
-
-        Raises:
-            InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000.
-        """
-        check_count(limit, "limit", 1, MAX_ENTRIES)
-        check_count(after, "after", 0)
-        check_optional_text(target, "target")
-        if state is not None and state not in list(NoticeState):
-            known = ", ".join(NoticeState)
-            raise InvalidValue("state", f"{state!r} is not a state of a notice", f"give one of {known}")
-        wanted = None if state is None else NoticeState(state)
-
-        async def work(tx: Transaction) -> Sequence[NoticeRecord]:
-            port = notices_of(tx)
-            return () if port is None else await port.notices(after=after, limit=limit, state=wanted, target=target)
-
-        return await self._read(work)
-
     async def health(self) -> Health:
         """Return the state of the engine and its store at one instant, and whether the engine is healthy."""
         await self._load_due_schedules()
@@ -278,18 +196,3 @@ class Views(OnCallVerbs):
             return alive and (seen is None or not (seen.stats.unheard or seen.walks.put_off))
 
         return await self._read(work)
-
-
-async def _read_bundle(tx: Transaction, prefix: str, after: int) -> Sequence[PageRecord]:
-    """Return the pages of the one bundle whose key begins so, worst first, behind the page with the id ``after``."""
-    found = sorted(await tx.outbox.pages_of_bundle(prefix), key=bundle_order)
-    if (count := len({page.bundle for page in found})) > 1:
-        raise InvalidValue("bundle", f"{prefix!r} begins the keys of {count} bundles", "give more of the key")
-    if not after:
-        return found
-    ids = [page.id for page in found]
-    if after not in ids:
-        raise InvalidValue(
-            "after", f"{after} is not the id of a page of this bundle", "give that of the last page read"
-        )
-    return found[ids.index(after) + 1 :]

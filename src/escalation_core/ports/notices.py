@@ -75,8 +75,12 @@ class Notices(Protocol):
         incident_key: str | None = None,
         state: NoticeState | None = None,
         target: str | None = None,
+        bundle: str | None = None,
     ) -> Sequence[NoticeRecord]:
-        """Return notices with ids above ``after``, sorted by id: of one key, one state, one target, if given."""
+        """Return notices with ids above ``after``, sorted by id: of one key, one state, one target, if given.
+
+        ``bundle`` is the beginning of the key of their last message.
+        """
 
     async def counts(self, *, since: datetime) -> Mapping[NoticeState, int]:
         """Return the number of unsettled notices, and of those that were settled since, by their state."""

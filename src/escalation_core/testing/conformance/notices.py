@@ -46,6 +46,10 @@ async def a_notice_is_there_once(harness: StoreHarness) -> None:
     same(["u"], [each.target for each in await records(store, target="u")], "of a target")
     same([1], [each.episode for each in await records(store, state=NoticeState.EXPIRED)], "in a state")
     same([], await records(store, incident_key="b"), "of a key")
+    [last] = await records(store, target="u")
+    await store.transact(lambda tx: port(tx).write([attrs.evolve(last, bundle="ab" * 32)]))
+    same([last.id], [each.id for each in await records(store, bundle="abab")], "of a message")
+    same([], await records(store, bundle="b"), "of another message")
 
 
 async def notices_are_claimed_and_settled(harness: StoreHarness) -> None:

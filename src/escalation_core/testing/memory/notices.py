@@ -130,6 +130,7 @@ class Notices:
         incident_key: str | None = None,
         state: NoticeState | None = None,
         target: str | None = None,
+        bundle: str | None = None,
     ) -> Sequence[NoticeRecord]:
         found = [
             notice
@@ -138,6 +139,7 @@ class Notices:
             and incident_key in (None, notice.incident_key)
             and state in (None, notice.state)
             and target in (None, notice.target)
+            and (bundle is None or (notice.bundle or "").startswith(bundle))
         ]
         return found[:limit]
 
