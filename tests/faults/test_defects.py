@@ -24,7 +24,7 @@ from .harness.receiver import BROKEN, OK
 from .harness.rules import Rules
 from .harness.run import IDLE_TIMEOUT, Run
 from .kill_points.points import line_calling
-from .scenarios import on_call, policies, storms
+from .scenarios import notices, on_call, policies, storms
 from .scenarios.busy import SLOW, stall, until_sending
 from .scenarios.host_faults import RULES
 from .test_host_faults import ALL
@@ -215,6 +215,11 @@ PLANTED_IN_STORMS: Mapping[plants.Name, tuple[str, str, Callable[[Run], Awaitabl
     "handed over without the fallback's page": ("I3", "it paged", storms.handed_over, storms.FALLBACK),
     "a bundle is settled before it is sent": ("I3", "no receiver had accepted it", storms.bundles, storms.SLOTS_APART),
     "a bundle grows between its tries": ("I4", "other pages", storms.bundles, storms.SLOTS_APART),
+    "a notice without its page": ("I9", "no page of its episode arrived", notices.unanswered, notices.UNANSWERED),
+    "one notice key for two incidents": ("I9", "has another key", notices.resolved, notices.NIGHT),
+    "a notice before its page": ("I9", "claimed before a page was settled", notices.slow_answers, notices.SLOW),
+    "a resolve under another key": ("I9", "of a thread without a page", notices.resolved, notices.NIGHT),
+    "pages wait for notices": ("I9", "when a notice was claimed", notices.many_resolved, notices.PACED),
     "superseded while leased": ("I5", "superseded it while it was leased", storms.superseding, storms.SLOW),
 }
 """Each defect with the invariant that it breaks, a part of the violation's text, a scenario, and the settings."""

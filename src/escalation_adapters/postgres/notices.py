@@ -43,10 +43,11 @@ class Notices:
         return [ChangedIncident(_change(row[:7]), _incident(row[7], row[8:])) for row in rows]
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
-        """Return the delivered pages from the index of keys."""
+        """Return the claimed pages from the index of keys."""
         found: dict[str, list[Arrival]] = {}
-        for key, episode, target, level in await self.session.rows("arrivals", keys=list(keys)):
-            found.setdefault(key, []).append(Arrival(episode=episode, level=level, target=target))
+        for key, episode, target, level, certain in await self.session.rows("arrivals", keys=list(keys)):
+            arrival = Arrival(episode=episode, level=level, target=target, certain=certain)
+            found.setdefault(key, []).append(arrival)
         return found
 
     async def enqueue(self, notices: Sequence[NewNotice], now: datetime) -> None:

@@ -1203,10 +1203,12 @@ WHERE NOT EXISTS (
 ORDER BY c.id
 
 -- name: arrivals
--- The delivered pages of some keys: of each episode and target the highest level, unless the target knows that it is resolved.
-SELECT p.incident_key, p.episode, p.target, max(p.level)
+-- The claimed pages of some keys, of each episode and target the highest level of those that were delivered, or of all if none was,
+-- unless the target knows that it is resolved.
+SELECT p.incident_key, p.episode, p.target, coalesce(max(p.level) FILTER (WHERE p.state = 'delivered'), max(p.level)),
+    bool_or(p.state = 'delivered')
 FROM {schema}.escalation_pages p
-WHERE p.incident_key = ANY(%(keys)s::text[]) AND p.state = 'delivered' AND NOT EXISTS (
+WHERE p.incident_key = ANY(%(keys)s::text[]) AND p.fence > 0 AND NOT EXISTS (
     SELECT FROM {schema}.escalation_notices n
     WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.target = p.target AND n.kind = 'resolved'
         AND n.state IN ('pending', 'leased', 'delivered'))

@@ -43,8 +43,10 @@ WHERE NOT EXISTS (
 ORDER BY c.id LIMIT ?
 """
 _ARRIVALS = """
-SELECT p.episode, p.target, max(p.level) FROM escalation_pages p
-WHERE p.incident_key = ?1 AND p.state = 'delivered' AND NOT EXISTS (
+SELECT p.episode, p.target, coalesce(max(p.level) FILTER (WHERE p.state = 'delivered'), max(p.level)),
+    max(p.state = 'delivered')
+FROM escalation_pages p
+WHERE p.incident_key = ?1 AND p.fence > 0 AND NOT EXISTS (
     SELECT 1 FROM escalation_notices n
     WHERE n.incident_key = ?1 AND n.episode = p.episode AND n.target = p.target AND n.kind = 'resolved'
         AND n.state IN ('pending', 'leased', 'delivered'))
@@ -97,13 +99,13 @@ class Notices:
         return [ChangedIncident(_change(row[:7]), _incident(row[7:])) for row in rows]
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
-        """Return the delivered pages by the unique index of pages."""
+        """Return the claimed pages by the unique index of pages."""
 
         def find(connection: sqlite3.Connection) -> dict[str, list[Row]]:
             return {key: connection.execute(_ARRIVALS, (key,)).fetchall() for key in keys}
 
         return {
-            key: [Arrival(episode=episode, target=target, level=level) for episode, target, level in rows]
+            key: [Arrival(episode=row[0], target=row[1], level=row[2], certain=bool(row[3])) for row in rows]
             for key, rows in (await self.session.in_thread(find)).items()
             if rows
         }

@@ -89,7 +89,10 @@ class Exchanger:
         await self.shares.take(tx, targets, [send.target for send in sends], now)
         ended += packer.ended
         if not (sends or ended):
-            sends, over = await claim_notices(tx, self.shares, self.wanted, settings.retry, until=until, now=now)
+            busy = {name for name, one in due.items() if one.due_at <= until}
+            sends, over = await claim_notices(
+                tx, self.shares, self.wanted, settings.retry, but=busy, until=until, now=now
+            )
             told += over
         return Exchange(settled=settled, told=told, locked=locked, sends=sends, ended=ended, at=now)
 

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 
 import attrs
@@ -99,28 +99,31 @@ async def claim_notices(
     wanted: Wanted,
     policy: RetryPolicy,
     *,
+    but: Collection[str],
     until: datetime,
     now: datetime,
 ) -> tuple[list[Send], list[NoticeRecord]]:
     """Claim notices that were due at ``until``, for what the budgets leave, and put them into messages.
 
-    Return the messages, and the notices that are not told any more.
+    Leave out the targets of ``but``, to which pages wait. Return the messages, and the notices that are too old or that
+    their targets do not get.
     """
     notices = notices_of(tx)
-    due = {} if notices is None else await notices.due_targets()
+    found = {} if notices is None else await notices.due_targets()
+    due = {name: one for name, one in found.items() if name not in but}
     targets = await shares.claimable_notices(tx, due, until=until, now=now) if due else {}
     if notices is None or not targets:
         return [], []
     capacity = {name: share.slots if share.most_apart is None else MAX_BUNDLE for name, share in targets.items()}
     ended, going = list[NoticeRecord](), dict[str, list[ClaimedNotice]]()
-    for found in await notices.claim(capacity, until=until):
-        record = found.notice
+    for one in await notices.claim(capacity, until=until):
+        record = one.notice
         if is_over(record, now):
             ended.append(end_notice(record, now, "it was not delivered within an hour"))
-        elif not wanted.wants(record.kind, record.target, found.incident, record.level):
+        elif not wanted.wants(record.kind, record.target, one.incident, record.level):
             ended.append(end_notice(record, now, "the target is not told of this"))
         else:
-            going.setdefault(record.target, []).append(found)
+            going.setdefault(record.target, []).append(one)
     sends = [send for name, some in going.items() for send in _messages(some, targets[name], policy, now)]
     leased = [record for send in sends for record in send.records if isinstance(record, NoticeRecord)]
     await notices.write([*ended, *leased])

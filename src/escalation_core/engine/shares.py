@@ -121,7 +121,7 @@ class Shares:
         notices = [
             may_send_at(self.budgets.get(name), one, seen.at, spare=True)
             for name, one in seen.notices.items()
-            if self.notice_capacity(name)
+            if self.notice_capacity(name) and not _is_due(seen.targets.get(name), seen.at)
         ]
         return min([*self._sendable(seen.targets, seen.at), *filter(None, late), *notices], default=None)
 
@@ -136,3 +136,8 @@ class Shares:
 
     def _sendable(self, due: Mapping[str, DueTarget], now: datetime) -> Sequence[datetime]:
         return [may_send_at(self.budgets.get(name), one, now) for name, one in due.items() if self.capacity(name)]
+
+
+def _is_due(target: DueTarget | None, now: datetime) -> bool:
+    """Return whether pages to a target wait. Its notices wait until none does."""
+    return target is not None and target.due_at <= now

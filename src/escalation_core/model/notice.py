@@ -71,11 +71,13 @@ class ChangedIncident:
 
 @attrs.frozen(kw_only=True)
 class Arrival:
-    """A page that was delivered: whom a notice about its episode may be for."""
+    """A page that arrived at its target, or that may have: whom a notice about its episode may be for."""
 
     episode: int
     level: int
     target: str
+    certain: bool = True
+    """Whether a page was delivered. False: one was claimed, and its receiver may have accepted it all the same."""
 
 
 @attrs.frozen(kw_only=True)

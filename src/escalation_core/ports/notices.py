@@ -26,8 +26,9 @@ class Notices(Protocol):
         """
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
-        """Return the delivered pages of each key: of each episode and target the one of the highest level.
+        """Return the pages of each key that were claimed (their fence is above 0): of each episode and target one.
 
+        It has the highest level of the delivered ones, or of all if none was delivered: then it is not ``certain``.
         Leave out an episode and target that has a notice ``resolved`` which is pending, leased or delivered.
         """
 

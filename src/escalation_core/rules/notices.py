@@ -68,15 +68,16 @@ class Wanted:
     def notices_of(self, changed: ChangedIncident, arrivals: Sequence[Arrival]) -> list[NewNotice]:
         """Return the notices of a change, for those whose pages of its episode arrived.
 
-        A target with threads learns that an incident is resolved for each episode of which a page arrived there. What a
-        target of another worker wants, that worker decides once it claims the notice.
+        A target with threads learns that an incident is resolved for each episode of which a page may have arrived
+        there: a receiver may open a thread and not answer, and a thread that is open for ever is worse than a notice of
+        none. What a target of another worker wants, that worker decides once it claims the notice.
         """
         change, threads = changed.change, self.threads
         found = list[NewNotice]()
         for one in arrivals:
             own = one.episode == change.episode
-            of_thread = change.kind is NoticeKind.RESOLVED and one.episode < change.episode and one.target in threads
-            if not (own or of_thread):
+            of_thread = change.kind is NoticeKind.RESOLVED and one.target in threads
+            if not (of_thread and one.episode <= change.episode) and not (own and one.certain):
                 continue
             if not self.serves(one.target) or self.wants(change.kind, one.target, changed.incident, one.level):
                 # When an earlier episode began is not known any more.

@@ -34,6 +34,9 @@ SQL: dict[Verb, str] = {
     "snooze": "UPDATE incidents SET snoozed_until = %(until)s WHERE incident_key = %(key)s",
     "change_key": "UPDATE incidents SET incident_key = %(new_key)s WHERE incident_key = %(key)s",
 }
+RESOLVE_ALL = """
+UPDATE incidents SET resolved_at = now() WHERE incident_key LIKE %s AND resolved_at IS NULL RETURNING incident_key
+"""
 UNSEEN = "SET LOCAL session_replication_role = replica"
 """Keeps the engine's triggers from seeing the further writes of a transaction."""
 NEXT: dict[str, Sequence[Verb]] = {
@@ -167,6 +170,18 @@ class Hosts:
             await call(key, instant(values["until"]), by=name)
         else:
             await call(key, by=name)
+
+    async def resolve_all(self, prefix: str = "") -> None:
+        """Resolve every incident whose key begins so, with one statement."""
+        began = time()
+        async with await AsyncConnection.connect(self.dsn) as connection:
+            cursor = await connection.execute(RESOLVE_ALL, (f"{prefix}%",))
+            keys = [key for (key,) in await cursor.fetchall()]
+        ended = time()
+        for key in keys:
+            self._count += 1
+            self.names.append(f"op-{self._count}")
+            self.writes.append(HostWrite(key=key, verb="resolve", began=began, ended=ended))
 
     async def _was_done(self, name: str) -> bool:
         """Return whether a write was committed, as soon as the database answers.

@@ -27,6 +27,7 @@ from ..record.watcher import Watcher
 from . import schedules
 from .hook import Interrupt
 from .hosts import Hosts
+from .pager import TARGET, Pager
 from .policies import SEVERITIES, short_times, write
 from .proxy import Proxy
 from .receiver import TOKEN, Receiver
@@ -55,6 +56,8 @@ class Run:
     receiver: Receiver
     hosts: Hosts
     watcher: Watcher
+    pager: Pager = attrs.field(factory=Pager)
+    """The receiver of the target ``pager``, if the run has it."""
     targets: Sequence[str] = ("ops", "boss")
     faults: list[Fault] = attrs.field(factory=list)
     pauses: list[PauseSpan] = attrs.field(factory=list)
@@ -125,6 +128,8 @@ class Run:
             hosts = Hosts(dsn, engine, Random(seed))
             run = cls(servers, database, folder, Random(seed + 1), rules, receiver, hosts, watcher, defect=defect)
             run.pooler = pooler
+            await run.pager.accept()
+            stack.push_async_callback(run.pager.aclose)
             if policies is not None and file is not None:
                 run.policies, run.ladders, hosts.severities = policies, ladders_of(file), SEVERITIES
                 write(run.policies_path, policies)
@@ -222,7 +227,7 @@ class Run:
             name=name,
             dsn=make_conninfo(dsn, port=",".join(map(str, ports))),
             pooler=None if self.pooler is None else "transaction",
-            targets={target: self.receiver.url(name, target) for target in (*self.targets, *self.rules.reserves)},
+            targets={target: self._url(name, target) for target in (*self.targets, *self.rules.reserves)},
             log=str(self.folder / f"{self.database}-{name}.log"),
             rules=values.pop("rules", self.rules),
             defect=self.defect,
@@ -239,6 +244,9 @@ class Run:
         if ready:
             await worker.until_ready()
         return worker
+
+    def _url(self, worker: str, target: str) -> str:
+        return self.pager.url_of(worker) if target == TARGET else self.receiver.url(worker, target)
 
     async def _through(self, slot: str, ports: Sequence[int]) -> Sequence[int]:
         """Return the ports of a slot's proxies, one before each server. Start the proxies if necessary."""
@@ -355,7 +363,7 @@ class Run:
         bad = [worker for worker in self.workers if codes[worker.name] and worker.name not in killed]
         history, texts = await asyncio.to_thread(build_history.history, self, last, health.stats.dead)
         texts["health"] = str(health.as_dict())
-        violations = list(check(history, texts, SECRETS))
+        violations = list(check(history, texts, (*SECRETS, *self.pager.secrets)))
         violations += [
             Violation("I7", worker.name, None, f"ended with code {codes[worker.name]}: {_last_line(worker.text)}")
             for worker in bad

@@ -24,12 +24,24 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import ConsoleSpanExporter, SimpleSpanProcessor
 
+from escalation_adapters.channels.pagerduty import PagerDutyNotifier
 from escalation_adapters.channels.slack import SlackNotifier
 from escalation_adapters.cli.base import _loop_factory
 from escalation_adapters.postgres import PostgresStore, outbox, pool, timeouts
 from escalation_adapters.worker import runner
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
-from escalation_core import Budget, Engine, Outcome, Page, RetryPolicy, Route, Settings, StoreUnavailable
+from escalation_core import (
+    Budget,
+    Engine,
+    NoticeKind,
+    Notifier,
+    Outcome,
+    Page,
+    RetryPolicy,
+    Route,
+    Settings,
+    StoreUnavailable,
+)
 
 from ..defects import plants
 from ..kill_points import walk_migration, walks
@@ -53,6 +65,8 @@ LATE_SCHEDULES = 0.3, 60.0
 LOG_FORMAT = "%(created).3f %(name)s %(levelname)s %(message)s"
 MIGRATE = "migrate "
 """The prefix of a walk that migrates the schema of that name."""
+PAGERDUTY = "pagerduty+http://"
+"""The beginning of the URL of a target whose receiver is PagerDuty's."""
 READY = "worker is ready"
 EVENT_LOOP = "the event loop is from"
 INTERRUPTED_AT = "worker is interrupted at"
@@ -101,6 +115,14 @@ class RaisingNotifier(SlackNotifier):
         return await super().send(page)
 
 
+def _notifiers(spec: Spec) -> list[Notifier]:
+    """Return PagerDuty's notifier for its URLs, and Slack's for all others."""
+    pagers = {name: url for name, url in spec.targets.items() if url.startswith(PAGERDUTY)}
+    others = {name: url for name, url in spec.targets.items() if name not in pagers}
+    slack = (RaisingNotifier if spec.raising_notifier else SlackNotifier)(others, allow_http=True)
+    return [slack, *([PagerDutyNotifier(pagers, allow_http=True)] if pagers else [])]
+
+
 def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
     """Return the engine's settings. A critical incident pages all targets, any other incident the first target.
 
@@ -118,6 +140,7 @@ def settings_of(rules: Rules, targets: Mapping[str, str]) -> Settings:
         default_target=first,
         # Each target but the first has a budget, which never delays a page here: what it costs is in each claim.
         budgets={name: Budget(rate=1000, burst=100) for name in routed[1:]} | dict(rules.budgets),
+        notices={name: frozenset(map(NoticeKind, rules.notices.get(name, ()))) for name in targets},
         fallbacks=rules.fallbacks if targets else {},
         fallback_after=timedelta(seconds=rules.fallback_after),
         bundle_after=timedelta(seconds=rules.bundle_after),
@@ -153,12 +176,15 @@ async def _open(spec: Spec, spans: TracerProvider, metrics: MeterProvider) -> En
     engine = Engine(
         store,
         settings=settings_of(spec.rules, spec.targets),
-        heartbeat=next((HttpHeartbeat(url, allow_http=True) for url in spec.targets.values()), None),
+        heartbeat=next(
+            (HttpHeartbeat(url, allow_http=True) for url in spec.targets.values() if not url.startswith(PAGERDUTY)),
+            None,
+        ),
         policies=None if spec.policies is None else policies.load(spec.policies),
         schedules=[]
         if spec.schedules is None
         else [schedules.FailingSource(Path(spec.schedules), spec.late_schedules)],
-        notifiers=[(RaisingNotifier if spec.raising_notifier else SlackNotifier)(spec.targets, allow_http=True)],
+        notifiers=_notifiers(spec),
         worker=spec.name,
         batch_size=spec.batch_size,
         tracer_provider=spans,

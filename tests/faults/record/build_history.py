@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import psycopg
 
-from escalation_core.testing.invariants.history import HealthSample, History
+from escalation_core.testing.invariants.history import HealthSample, History, Request, Told
 
 from ..harness.proxy import Proxy
 from . import page_changes
@@ -58,17 +58,33 @@ def history(run: "Run", last: HealthSample, dead: int) -> tuple[History, dict[st
         texts["the database"] = page_changes.written_text(connection)
         texts["hosts"] = "\n".join(run.hosts.errors)
         texts["the watcher"] = "\n".join(run.watcher.errors)
+        keys, requests = page_changes.notice_keys(connection), [*run.receiver.requests, *run.pager.requests]
         found = attrs.evolve(
             _outline(run, last.at, connection),
             pages=page_changes.pages(connection),
             changes=page_changes.changes(connection),
-            requests=run.receiver.requests,
+            requests=[each for each in requests if each.dedup_key not in keys],
+            notices=page_changes.notices(connection),
+            notice_claims=page_changes.notice_claims(connection),
+            told=[*run.pager.told, *(_told(each) for each in requests if each.dedup_key in keys)],
             health=[*(sample for sample in run.watcher.samples if sample.at < last.at), last],
             logged_dead=logged_dead,
             counted_dead=dead,
             statements=_statements(run.proxies),
         )
     return found, texts
+
+
+def _told(request: Request) -> Told:
+    """Return a request with a notice."""
+    return Told(
+        dedup_key=request.dedup_key,
+        target=request.target,
+        worker=request.worker,
+        at=request.at,
+        accepted=request.accepted,
+        answered=request.answered_at is not None,
+    )
 
 
 def _statements(proxies: Mapping[str, Proxy]) -> dict[str, list[float]]:

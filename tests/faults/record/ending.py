@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 IDLE = """
 SELECT NOT EXISTS (SELECT FROM escalation_pages WHERE state IN ('pending', 'leased', 'cancelling'))
+    AND NOT EXISTS (SELECT FROM escalation_notices WHERE state IN ('pending', 'leased'))
+    AND NOT EXISTS (SELECT FROM escalation_changes)
     AND NOT EXISTS (SELECT FROM incidents WHERE next_due_at IS NOT NULL AND NOT incident_key = ANY(%s))
 """
 

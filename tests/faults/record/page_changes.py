@@ -8,7 +8,14 @@ from typing import Any
 
 import psycopg
 
-from escalation_core.testing.invariants.history import FinalPage, PageChange, RecordedEscalation, RecordedNote
+from escalation_core.testing.invariants.history import (
+    FinalNotice,
+    FinalPage,
+    NoticeClaim,
+    PageChange,
+    RecordedEscalation,
+    RecordedNote,
+)
 
 CHANGE_LOG = """
 CREATE SCHEMA IF NOT EXISTS faults;
@@ -32,6 +39,17 @@ BEGIN
     RETURN NULL;
 END
 $body$;
+CREATE TABLE faults.notice_claims (
+    notice bigint, at timestamptz DEFAULT clock_timestamp(), worker text DEFAULT current_setting('application_name')
+);
+CREATE FUNCTION faults.notice_claimed() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    INSERT INTO faults.notice_claims (notice) VALUES (NEW.id);
+    RETURN NULL;
+END
+$body$;
+CREATE TRIGGER faults_notice_claimed AFTER UPDATE ON escalation_notices FOR EACH ROW
+    WHEN (NEW.state = 'leased' AND NEW.fence > OLD.fence) EXECUTE FUNCTION faults.notice_claimed();
 CREATE FUNCTION faults.written() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
     INSERT INTO faults.written (event) VALUES (NEW.id);
@@ -107,6 +125,33 @@ def pages(connection: "psycopg.Connection[Any]") -> Sequence[FinalPage]:
         "created_at", "bundle",
     )  # fmt: skip
     return [FinalPage(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def notices(connection: "psycopg.Connection[Any]") -> Sequence[FinalNotice]:
+    """Return the notices in their present state."""
+    rows = connection.execute(
+        """
+        SELECT id, kind, incident_key, episode, level, target, dedup_key, state,
+            (extract(epoch FROM at) * 1000000)::bigint, extract(epoch FROM created_at)::float8
+        FROM escalation_notices ORDER BY id
+        """
+    )
+    names = "id", "kind", "key", "episode", "level", "target", "dedup_key", "state", "at_micros", "created_at"
+    return [FinalNotice(**dict(zip(names, row, strict=True))) for row in rows]
+
+
+def notice_claims(connection: "psycopg.Connection[Any]") -> Sequence[NoticeClaim]:
+    """Return each claim of a notice."""
+    rows = connection.execute("SELECT notice, extract(epoch FROM at)::float8, worker FROM faults.notice_claims")
+    return [NoticeClaim(notice=notice, at=at, worker=worker) for notice, at, worker in rows]
+
+
+def notice_keys(connection: "psycopg.Connection[Any]") -> frozenset[str]:
+    """Return the keys of all messages with notices."""
+    rows = connection.execute(
+        "SELECT dedup_key FROM escalation_notices UNION SELECT bundle FROM escalation_notices WHERE bundle IS NOT NULL"
+    )
+    return frozenset(key for (key,) in rows)
 
 
 def changes(connection: "psycopg.Connection[Any]") -> Sequence[PageChange]:

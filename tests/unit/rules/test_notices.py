@@ -97,12 +97,13 @@ def test_a_route_asks_for_its_targets(route: Route, expected: bool) -> None:
 
 def test_those_whose_pages_arrived_in_the_episode_get_a_notice() -> None:
     """A target without a notifier here is another worker's, which decides later."""
-    wanted = Wanted(abilities={"ops": ALL, "quiet": Abilities()})
+    wanted = Wanted(abilities={"ops": ALL, "unsure": ALL, "quiet": Abilities()})
     arrivals = [
         Arrival(episode=1, level=1, target="ops"),
         Arrival(episode=2, level=2, target="ops"),
         Arrival(episode=2, level=1, target="quiet"),
         Arrival(episode=2, level=1, target="elsewhere"),
+        Arrival(episode=2, level=1, target="unsure", certain=False),
         Arrival(episode=3, level=1, target="ops"),
     ]
     found = wanted.notices_of(ChangedIncident(change(), None), arrivals)
@@ -113,7 +114,7 @@ def test_those_whose_pages_arrived_in_the_episode_get_a_notice() -> None:
 def test_threads_end_with_the_incident() -> None:
     """A target with threads learns of each earlier episode, with a key of its own, that it is resolved."""
     wanted = Wanted(abilities={"pager": attrs.evolve(ALL, threads=True)})
-    arrivals = [Arrival(episode=episode, level=1, target="pager") for episode in (1, 2, 3)]
+    arrivals = [Arrival(episode=episode, level=1, target="pager", certain=episode == 2) for episode in (1, 2, 3)]
     changed = ChangedIncident(change(), None)
     found = wanted.notices_of(changed, arrivals)
     assert [1, 2] == [one.change.episode for one in found]

@@ -42,6 +42,7 @@ async def add_page(
     episode: int = 1,
     level: int = 1,
     state: str = "pending",
+    fence: int = 2,
 ) -> None:
     """Insert a page in this state."""
     page = NewPage(incident_key=key, episode=episode, level=level, target=target, dedup_key="d")
@@ -49,7 +50,7 @@ async def add_page(
     async def work(tx: Transaction) -> None:
         await tx.outbox.enqueue([page], clock())
         [*_, record] = await tx.outbox.pages(limit=999, incident_key=key)
-        await tx.outbox.write([attrs.evolve(record, state=PageState(state))])
+        await tx.outbox.write([attrs.evolve(record, state=PageState(state), fence=fence)])
 
     await store.transact(work)
 
@@ -131,26 +132,28 @@ async def two_makers_share_the_changes(harness: StoreHarness) -> None:
     await store.transact(work)
 
 
-async def arrivals_are_delivered_pages(harness: StoreHarness) -> None:
-    """Of each episode and target the highest level, unless a notice ``resolved`` is open."""
+async def arrivals_are_claimed_pages(harness: StoreHarness) -> None:
+    """Of each episode and target one, of the highest delivered level, unless a notice ``resolved`` is open."""
     clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock))
-    for episode, level, target, state in (
-        (1, 1, "t", "delivered"),
-        (1, 2, "t", "delivered"),
-        (1, 3, "t", "dead"),
-        (1, 1, "u", "cancelled"),
-        (2, 1, "u", "delivered"),
+    for episode, level, target, state, fence in (
+        (1, 1, "t", "delivered", 2),
+        (1, 2, "t", "delivered", 2),
+        (1, 3, "t", "dead", 2),
+        (1, 1, "u", "cancelled", 0),
+        (2, 1, "u", "cancelled", 1),
+        (2, 2, "u", "dead", 3),
     ):
-        await add_page(store, clock, "a", target, episode, level, state)
+        await add_page(store, clock, "a", target, episode, level, state, fence)
 
     async def arrived() -> list[Arrival]:
         found = await store.read(lambda tx: port(tx).arrivals(["a", "b"]))
         same(["a"] if found else [], list(found), "keys")
         return list(found.get("a", ()))
 
-    first, second = Arrival(episode=1, level=2, target="t"), Arrival(episode=2, level=1, target="u")
+    first = Arrival(episode=1, level=2, target="t")
+    second = Arrival(episode=2, level=2, target="u", certain=False)
     same([first, second], await arrived(), "arrivals")
     notices = [NewNotice(change=changed("a", kind), level=1, target="t") for kind in NoticeKind]
     await store.transact(lambda tx: port(tx).enqueue(notices, clock()))
@@ -208,6 +211,6 @@ CHECKS = (
     changes_of_paged_incidents_are_saved,
     a_change_waits_for_its_pages,
     two_makers_share_the_changes,
-    arrivals_are_delivered_pages,
+    arrivals_are_claimed_pages,
     a_host_s_writes_are_noted,
 )

@@ -1,4 +1,4 @@
-"""The invariants of the promise, I1 to I8, as pure checks of the history of a run.
+"""The invariants of the promise, I1 to I9, as pure checks of the history of a run.
 
 Write a run in which workers compete, crash and lose connections, and demand ``[] == check(history)``. Within one
 process ``Recorder`` records the history. ``docs/how-to/write-a-store.md`` shows such a run.
@@ -10,21 +10,25 @@ from .bundles import changed_bundles, dropped, unhalved
 from .escalations import duplicated, lost, shared_keys
 from .history import (
     Fault,
+    FinalNotice,
     FinalPage,
     HealthSample,
     History,
     HostWrite,
     NewFile,
+    NoticeClaim,
     OverrideSpan,
     PageChange,
     PauseSpan,
     RecordedEscalation,
     RecordedNote,
     Request,
+    Told,
     Verb,
     Violation,
 )
 from .ladders import Ladder, Roster
+from .notices import delayed, early, notice_keys, pageless, repeated, unknown_threads, untold
 from .pages import copied, outlived, undelivered, unwanted
 from .recipients import passes
 from .recorder import Recorder
@@ -36,12 +40,14 @@ from .walks import overdue_notes, silent_ends, untimely_notes
 __all__ = [
     "INVARIANTS",
     "Fault",
+    "FinalNotice",
     "FinalPage",
     "HealthSample",
     "History",
     "HostWrite",
     "Ladder",
     "NewFile",
+    "NoticeClaim",
     "OverrideSpan",
     "PageChange",
     "PauseSpan",
@@ -51,6 +57,7 @@ __all__ = [
     "Request",
     "Roster",
     "RunSettings",
+    "Told",
     "Verb",
     "Violation",
     "check",
@@ -72,17 +79,20 @@ INVARIANTS: Mapping[str, str] = {
     "I7": "workers recover by themselves, without a busy loop, and health shows the fault and clears; all together they"
     " keep to the budgets of targets, and let no page starve",
     "I8": "no secret in any log, span, metric, error or row",
+    "I9": "those who were paged, and only those, learn once what became of the incident, after its pages, under a key"
+    " of its own, and no page waits for a notice",
 }
 """Each invariant by its name."""
 _CHECKS = (
     lost, overdue_notes, duplicated, passes, untimely_notes, undelivered, dropped, silent_ends, shared_keys,
     changed_bundles, unhalved, copied, unwanted, outlived, successors, unheard, over_budget, starving, miscounted,
-    unclaimed, busy_loops, unhealthy, findings,
+    unclaimed, busy_loops, unhealthy, findings, notice_keys, pageless, early,
+    repeated, untold, unknown_threads, delayed,
 )  # fmt: skip
 
 
 def check(history: History, texts: Mapping[str, str] | None = None, secrets: Sequence[str] = ()) -> Sequence[Violation]:
-    """Return every violation of I1 to I8, in order.
+    """Return every violation of I1 to I9, in order.
 
     Without ``notes``, ``statements`` or ``texts``, the checks that read them find nothing. A fault with ``unhealthy``
     or ``findings`` needs health samples: missing ones are violations.

@@ -1,6 +1,6 @@
 """The settings of a run as the checks know them, with its policies and who is on call."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import attrs
 
@@ -39,6 +39,10 @@ class RunSettings:
     """The fallback of each target that has one."""
     fallback_after: float = FALLBACK_AFTER.total_seconds()
     """After how long the fallback gets a page that is not delivered."""
+    notices: Mapping[str, Collection[str]] = attrs.field(factory=dict)
+    """The kinds of notices that each target gets."""
+    threads: Collection[str] = frozenset()
+    """The targets whose receiver keeps a thread open for each episode."""
     starved_after: float = STARVED_AFTER.total_seconds()
     """After how long a page goes before all other pages of its target."""
 

@@ -46,15 +46,17 @@ class Notices:
         return [ChangedIncident(change, self._incident(change.incident_key)) for change in found[:limit]]
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
-        levels: dict[tuple[str, int, str], int] = {}
+        best: dict[tuple[str, int, str], tuple[bool, int]] = {}
         for page in self.store.pages.values():
-            if page.state is PageState.DELIVERED and page.incident_key in keys:
+            if page.fence > 0 and page.incident_key in keys:
                 place = page.incident_key, page.episode, page.target
-                levels[place] = max(page.level, levels.get(place, 0))
+                one = page.state is PageState.DELIVERED, page.level
+                best[place] = max(one, best.get(place, one))
         found: dict[str, list[Arrival]] = {}
-        for (key, episode, target), level in sorted(levels.items()):
+        for (key, episode, target), (certain, level) in sorted(best.items()):
             if not self._is_resolved(key, episode, target):
-                found.setdefault(key, []).append(Arrival(episode=episode, level=level, target=target))
+                arrival = Arrival(episode=episode, level=level, target=target, certain=certain)
+                found.setdefault(key, []).append(arrival)
         return found
 
     async def enqueue(self, notices: Sequence[NewNotice], now: datetime) -> None:
