@@ -21,7 +21,13 @@ from ..harness.worker import INTERRUPTED_AT, MIGRATE, PASSED
 from ..harness.workers import Worker
 from .points import Point
 
-RULES = Rules(max_level=3, per_target=2, reserves=("spare",), fallbacks={"ops": "spare"})
+RULES = Rules(
+    max_level=3,
+    per_target=2,
+    reserves=("spare",),
+    fallbacks={"ops": "spare"},
+    notices=dict.fromkeys(("ops", "boss"), ("acknowledged", "resolved", "ack_expired")),
+)
 """Few levels, so that walks end soon; and two pages per target at a time, so that other pages wait."""
 ENDS = {"ack_timeout": "1s"}
 FILE: Mapping[str, Any] = {
