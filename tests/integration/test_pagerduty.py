@@ -266,7 +266,7 @@ async def test_a_timeout(server: PagerDutyServer) -> None:
 
 
 async def test_what_it_declares() -> None:
-    """The notifier has threads and tells two kinds of notices, of which a target is told one unless it asks."""
+    """The notifier has threads and tells two kinds of notices. By itself it asks for one of them."""
     notifier: Notifier = PagerDutyNotifier({"a": KEY, "b": f"pagerduty://{'k' * 32}@events.eu.pagerduty.com"})
     assert isinstance(notifier, TellsNotices)
     found = notifier.abilities  # type: ignore[attr-defined]
