@@ -115,7 +115,7 @@ def test_each_outcome_is_told_apart(target: str, paging: Console) -> None:
 
 
 def test_pagerduty(console: Console, receiver: Receiver) -> None:
-    """A test page to PagerDuty opens an alert that says that it is a test. A key that it refuses is told, not shown."""
+    """A test page to PagerDuty opens an alert that says so. No output has a routing key, refused or not."""
     urls = {name: f"pagerduty+http://{key}@127.0.0.1:{receiver.server_port}" for name, key in PAGERDUTY.items()}
     said = console("test-page", "--all", "--json", ESC_TARGETS=json.dumps(urls), ESC_ALLOW_HTTP="true")
     reason = "HTTP 400: PagerDuty refuses the routing key"

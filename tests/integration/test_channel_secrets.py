@@ -189,6 +189,7 @@ def answers() -> Iterator[tuple[str, int, bytes, Mapping[str, str], type[Rejecte
     bomb = gzip.compress(b'{"status": "success"}' + b" " * 50_000_000)
     yield "bomb", 202, bomb, {"Content-Encoding": "gzip"}, Retry
     yield "deflated", 202, bomb, {"Content-Encoding": "deflate"}, Retry
+    yield "packed", 202, gzip.compress(b'{"status": "success"}'), {"Content-Encoding": "gzip"}, Retry
     yield "html", 200, b"<html>" + echo, {}, Retry
     yield "json", 202, b'{"status": "' + echo + b'"}', {}, Retry
     yield "long", 202, b'{"status": "success", "x": "' + b"H" * 70_000 + b'"}', {}, Retry

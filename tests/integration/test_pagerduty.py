@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -22,12 +23,13 @@ from escalation_core import (
     Page,
     Rejected,
     Retry,
+    Settings,
     TellsNotices,
     idempotency_key,
 )
 from escalation_core.testing import ManualClock, MemoryStore
 
-from ..pagerduty_server import KEY, AlertState, PagerDutyServer
+from ..pagerduty_server import KEY, AlertState, PagerDutyServer, Thread
 from ..unit.adapters.channels.slack_page import INSTANT, page
 
 pytestmark = pytest.mark.asyncio
@@ -92,19 +94,64 @@ async def test_a_page_sent_twice_is_one_alert(server: PagerDutyServer, notifier:
     assert (1, 1) == (len(server.threads), server.thread(THREAD).notified)
 
 
-async def test_the_engine_opens_an_alert(server: PagerDutyServer) -> None:
-    """An engine with this notifier opens one alert for an incident, whatever its levels."""
+@attrs.define
+class Night:
+    """An engine whose incident pages this server, on a clock that the test sets."""
+
+    engine: Engine
+    clock: ManualClock
+
+    async def after(self, minutes: int) -> None:
+        """Let time pass, and tick."""
+        self.clock.advance(timedelta(minutes=minutes))
+        await self.engine.tick()
+
+
+@asynccontextmanager
+async def night(server: PagerDutyServer, **settings: Any) -> AsyncIterator[Night]:
+    """Open an incident, and page about its first level."""
     clock = ManualClock()
     notifier = PagerDutyNotifier({TARGET: server.url()}, allow_http=True)
-    async with Engine(MemoryStore(clock), notifiers=[notifier]) as engine:
+    async with Engine(MemoryStore(clock), settings=Settings(**settings), notifiers=[notifier]) as engine:
         await engine.open("db-7/disk", severity="critical", summary="Disk nearly full")
-        for wait in (5, 30):
-            clock.advance(timedelta(minutes=wait))
-            await engine.tick()
-    assert ["Disk nearly full (level 1)", "Disk nearly full (level 2)"] == [
-        event["payload"]["summary"] for event in server.events
-    ]
-    assert [THREAD] * 2 == [event["dedup_key"] for event in server.events]
+        made = Night(engine, clock)
+        await made.after(5)
+        yield made
+
+
+async def test_an_incident_is_an_alert_from_page_to_resolution(server: PagerDutyServer) -> None:
+    """All levels belong to one alert. It notifies once, and it is resolved with the incident."""
+    async with night(server) as one:
+        await one.after(30)
+        assert ["Disk nearly full (level 1)", "Disk nearly full (level 2)"] == [
+            event["payload"]["summary"] for event in server.events
+        ]
+        await one.engine.resolve("db-7/disk", by="ann")
+        await one.after(1)
+    assert {(KEY, THREAD): Thread(state=AlertState.RESOLVED, opened=1, triggers=2, notified=1)} == server.threads
+
+
+async def test_an_acknowledgement_is_sent_on_request_alone(server: PagerDutyServer) -> None:
+    """Without the setting, the alert stays open while the incident is acknowledged."""
+    for asked, state in (((), AlertState.OPEN), (NoticeKind, AlertState.ACKNOWLEDGED)):
+        server.threads.clear()
+        notices = {TARGET: frozenset(asked)} if asked else {}
+        async with night(server, notices=notices) as one:
+            await one.engine.acknowledge("db-7/disk", by="ann")
+            await one.after(1)
+        assert state is server.thread(THREAD).state
+
+
+async def test_each_episode_is_an_alert_and_the_resolution_ends_all(server: PagerDutyServer) -> None:
+    """A drain begins an episode, which opens another alert of PagerDuty. Resolving the incident resolves both."""
+    async with night(server) as one:
+        await one.engine.drain("db-7/disk", by="ann", reason="again from the first level")
+        await one.after(30)
+        assert [AlertState.OPEN] * 2 == [thread.state for thread in server.threads.values()]
+        await one.engine.resolve("db-7/disk", by="ann")
+        await one.after(1)
+    assert [AlertState.RESOLVED] * 2 == [thread.state for thread in server.threads.values()]
+    assert 0 == server.dropped
 
 
 async def outcome(server: PagerDutyServer, status: int, body: str = "", **headers: str) -> Outcome:
@@ -219,7 +266,7 @@ async def test_a_timeout(server: PagerDutyServer) -> None:
 
 
 async def test_what_it_declares() -> None:
-    """The notifier has threads and tells two kinds of notices, of which a target is told one unless it asks."""
+    """The notifier has threads and tells two kinds of notices. By itself it asks for one of them."""
     notifier: Notifier = PagerDutyNotifier({"a": KEY, "b": f"pagerduty://{'k' * 32}@events.eu.pagerduty.com"})
     assert isinstance(notifier, TellsNotices)
     found = notifier.abilities  # type: ignore[attr-defined]

@@ -27,20 +27,16 @@ from escalation_core.engine.attempt import Attempt
 from escalation_core.engine.deliver import Delivery
 from escalation_core.engine.heartbeat import HeartbeatKeeper
 from escalation_core.engine.messages import Send
-from escalation_core.engine.notices import claim_notices
 from escalation_core.engine.overwritten import Overwritten
 from escalation_core.engine.refused_rows import defer_or_pass_over
 from escalation_core.engine.sends import Packer
-from escalation_core.engine.shares import Shares
 from escalation_core.engine.versions import Versions
 from escalation_core.model import (
     Candidate,
     ClaimedPage,
     Deferral,
     DueTarget,
-    NewNotice,
     NewPage,
-    Notice,
     Pace,
     PageRecord,
     PageState,
@@ -48,9 +44,8 @@ from escalation_core.model import (
     ShiftOverride,
     State,
     escalation_hash,
-    notice_key,
 )
-from escalation_core.ports import Transaction, notices_of
+from escalation_core.ports import Transaction
 from escalation_core.rules.bundle import is_fresh
 from escalation_core.rules.fallback import Fallbacks
 from escalation_core.rules.on_call import OnCall, Recipients
@@ -61,6 +56,8 @@ from escalation_core.rules.policy import Policy
 from escalation_core.rules.retry import after_attempt, newer_level, supersede
 from escalation_core.rules.routing import Pager
 from escalation_core.rules.settled import Note, Settled
+
+from . import notice_plants
 
 Name = Literal[
     "escalation outside the transaction",
@@ -496,42 +493,6 @@ def _rewritten(*changes: tuple[str, str, str]) -> Callable[[str], None]:
     return plant
 
 
-def _notice_key_without_incident(dsn: str) -> None:
-    def key(self: NewNotice) -> str:
-        change = self.change
-        return notice_key(change.kind, "k", change.episode, change.at)
-
-    _put(NewNotice, "dedup_key", property(key))
-
-
-def _resolve_under_level_key(dsn: str) -> None:
-    def key(self: Notice) -> str:
-        return escalation_hash(self.incident_key, self.level, self.episode)
-
-    _put(Notice, "thread_key", property(key))
-
-
-def _notices_first(dsn: str) -> None:
-    """Claim notices before pages, as many as there are, and leave no slot of a budget to pages."""
-    claimable = Shares.claimable
-
-    async def claim_all(self: Shares, tx: Transaction, targets: Mapping[str, DueTarget], **at: datetime) -> Any:
-        return await self._shares(tx, targets, self.capacity, spare=False, **at)
-
-    async def after_notices(self: Shares, tx: Transaction, targets: Mapping[str, DueTarget], **at: datetime) -> Any:
-        notices = notices_of(tx)
-        first = {} if notices is None else await notices.due_targets()
-        waiting = {name for name, one in first.items() if one.due_at <= at["until"]}
-        return await claimable(self, tx, {name: one for name, one in targets.items() if name not in waiting}, **at)
-
-    async def beside_pages(*given: Any, but: object, **at: Any) -> Any:
-        return await claim_notices(*given, but=(), **at)
-
-    _put(Shares, "claimable", after_notices)
-    _put(Shares, "claimable_notices", claim_all)
-    _put(exchange, "claim_notices", beside_pages)
-
-
 _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "escalation outside the transaction": _escalation_outside,
     "no fencing": _no_fencing,
@@ -577,13 +538,13 @@ _PLANTS: Mapping[Name, Callable[[str], None]] = {
     "a bundle is settled before it is sent": _settled_before_request,
     "a bundle grows between its tries": _bundle_grows,
     "a notice without its page": _rewritten(("arrivals", r"bool_or\(p.state = 'delivered'\)", "true")),
-    "one notice key for two incidents": _notice_key_without_incident,
+    "one notice key for two incidents": lambda dsn: notice_plants.key_without_incident(_put),
     "a notice before its page": _rewritten(
         ("ready_changes", "p.state = 'cancelling'", "false"),
         ("arrivals", r"bool_or\(p.state = 'delivered'\)", "true"),
     ),
-    "a resolve under another key": _resolve_under_level_key,
-    "pages wait for notices": _notices_first,
+    "a resolve under another key": lambda dsn: notice_plants.resolve_under_level_key(_put),
+    "pages wait for notices": lambda dsn: notice_plants.notices_first(_put),
 }
 """Defects of a worker process, each as a function that plants it. Its argument is the run's DSN."""
 

@@ -8,7 +8,8 @@ from typing import Any
 import attrs
 from aiohttp import web
 
-from escalation_core.testing.invariants.history import Request, Told
+from escalation_core.testing.invariants.history import Request
+from escalation_core.testing.invariants.notice_records import Told
 
 from ...pagerduty_server import KEY, AlertState, PagerDutyServer
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import attrs
 import psycopg
 
-from escalation_core.testing.invariants.history import HealthSample, History, Request, Told
+from escalation_core.testing.invariants.history import HealthSample, History, Request
+from escalation_core.testing.invariants.notice_records import Told
 
 from ..harness.proxy import Proxy
 from . import page_changes

@@ -8,14 +8,8 @@ from typing import Any
 
 import psycopg
 
-from escalation_core.testing.invariants.history import (
-    FinalNotice,
-    FinalPage,
-    NoticeClaim,
-    PageChange,
-    RecordedEscalation,
-    RecordedNote,
-)
+from escalation_core.testing.invariants.history import FinalPage, PageChange, RecordedEscalation, RecordedNote
+from escalation_core.testing.invariants.notice_records import FinalNotice, NoticeClaim
 
 CHANGE_LOG = """
 CREATE SCHEMA IF NOT EXISTS faults;

@@ -17,17 +17,15 @@ from escalation_core.testing.invariants import RunSettings, check
 from escalation_core.testing.invariants.escalations import expected_hash
 from escalation_core.testing.invariants.history import (
     Fault,
-    FinalNotice,
     FinalPage,
     HealthSample,
     History,
     HostWrite,
-    NoticeClaim,
     PageChange,
     RecordedEscalation,
     Request,
-    Told,
 )
+from escalation_core.testing.invariants.notice_records import FinalNotice, NoticeClaim, Told
 
 START = 1000.0
 PAGED, RESOLVED = START + 0.5, START + 1.0

@@ -10,24 +10,22 @@ from .bundles import changed_bundles, dropped, unhalved
 from .escalations import duplicated, lost, shared_keys
 from .history import (
     Fault,
-    FinalNotice,
     FinalPage,
     HealthSample,
     History,
     HostWrite,
     NewFile,
-    NoticeClaim,
     OverrideSpan,
     PageChange,
     PauseSpan,
     RecordedEscalation,
     RecordedNote,
     Request,
-    Told,
     Verb,
     Violation,
 )
 from .ladders import Ladder, Roster
+from .notice_records import FinalNotice, NoticeClaim, Told
 from .notices import delayed, early, notice_keys, pageless, repeated, unknown_threads, untold
 from .pages import copied, outlived, undelivered, unwanted
 from .recipients import passes

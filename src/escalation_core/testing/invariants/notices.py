@@ -4,7 +4,8 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from .history import FinalNotice, History, Told, Violation
+from .history import History, Violation
+from .notice_records import FinalNotice, Told
 from .phases import CLOCK_TOLERANCE
 
 MAX_WAIT = 1.0
