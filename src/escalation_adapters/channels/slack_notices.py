@@ -15,7 +15,8 @@ from .slack_text import (
 )
 
 MAX_ACTOR_CHARS = 200
-MAX_LINE_ACTOR_CHARS = 25
+MIN_LINE_ACTOR_CHARS = 8
+"""A line about one of many notices names no actor in less."""
 _WORDS = {
     NoticeKind.ACKNOWLEDGED: "Acknowledged",
     NoticeKind.RESOLVED: "Resolved",
@@ -54,10 +55,10 @@ def render_notices(bundle: NoticeBundle) -> str:
 
 def _line(notice: Notice) -> str:
     key = escape(notice.incident_key, MAX_LINE_KEY_CHARS)
-    said = notice.kind.value.replace("_", " ")
-    actor = "" if notice.actor is None else folded(notice.actor, MAX_LINE_ACTOR_CHARS)
-    line = f"{key}: {said}" + (f" by {actor}" if actor else "")
-    return line if len(line) <= MAX_LINE_CHARS + MAX_LINE_ACTOR_CHARS else f"{key}: {said}"
+    line = f"{key}: {notice.kind.value.replace('_', ' ')}"
+    room = MAX_LINE_CHARS - len(line) - len(" by ")
+    actor = "" if notice.actor is None or room < MIN_LINE_ACTOR_CHARS else folded(notice.actor, room)
+    return f"{line} by {actor}" if actor else line
 
 
 def in_words(span: timedelta) -> str:

@@ -6,8 +6,9 @@ from datetime import datetime
 import click
 
 from escalation_core import Engine
-from escalation_core.engine.outbox_views import PAGES
+from escalation_core.engine.outbox_views import PAGES, usual_limit
 from escalation_core.model import NoticeRecord, NoticeState
+from escalation_core.rules.bundle import MAX_BUNDLE
 
 from .base import Context, pass_context
 from .output import Times, on_terminal, print_json, show, table
@@ -53,7 +54,11 @@ def whole_notice_row(notice: NoticeRecord) -> tuple[object, ...]:
     help="Notices in this state. Default: all.",
 )
 @click.option("--bundle", metavar="KEY", help="Notices of this message. 8 digits of its key will do.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=PAGES, show_default=True, help="Notices at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 100_000),
+    help=f"Notices at most. Default: {PAGES}, of a bundle {MAX_BUNDLE}.",
+)
 @click.option(
     "--after", type=click.IntRange(0), default=0, metavar="ID", help="Continue behind the notice with this id."
 )
@@ -65,20 +70,21 @@ def notices(
     target: str | None,
     state: str | None,
     bundle: str | None,
-    limit: int,
+    limit: int | None,
     after: int,
     utc: bool,
     as_json: bool,
 ) -> None:
     """List notices, oldest first: what those who were paged learn of an incident."""
+    most = limit or usual_limit(bundle)
 
     async def work(engine: Engine) -> tuple[Sequence[NoticeRecord], datetime]:
         # One more than the limit shows whether any follow.
-        asked = await engine.notices(target=target, state=state, bundle=bundle, after=after, limit=limit + 1)
+        asked = await engine.notices(target=target, state=state, bundle=bundle, after=after, limit=most + 1)
         return asked, await engine.now()
 
     found, now = context.run(work)
-    shown = found[:limit]
+    shown = found[:most]
     if as_json:
         print_json(list(shown))
     else:
@@ -87,7 +93,7 @@ def notices(
             table(title, NOTICE_COLUMNS, [notice_row(one) for one in shown], empty=empty, times=Times(now, utc))
         else:
             table(title, COLUMNS, [whole_notice_row(one) for one in shown], empty=empty)
-    if len(found) > limit:
+    if len(found) > most:
         click.echo(f"there are more: give the same options, and --after {shown[-1].id}", err=True)
 
 

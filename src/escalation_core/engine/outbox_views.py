@@ -75,17 +75,18 @@ class OutboxViews(StoreAccess):
         state: str | None = None,
         bundle: str | None = None,
         after: int = 0,
-        limit: int = PAGES,
+        limit: int | None = None,
     ) -> Sequence[NoticeRecord]:
         """Return the notices in a state, oldest first; without one, those of every state.
 
         ``target`` leaves out notices to other targets, and ``bundle`` those whose last message had another key, of
-        which the first 8 digits will do. To read further ones, give the last one's id as ``after``.
+        which the first 8 digits will do. To read further ones, give the last one's id as ``after``. The limit is 50 by
+        default, and 1,000 for a bundle.
 
         Raises:
             InvalidValue: an argument is not valid, for example the limit is not between 1 and 1,000,000.
         """
-        check_count(limit, "limit", 1, MAX_ENTRIES)
+        most = check_count(usual_limit(bundle) if limit is None else limit, "limit", 1, MAX_ENTRIES)
         check_count(after, "after", 0)
         check_optional_text(target, "target")
         if state is not None and state not in list(NoticeState):
@@ -97,7 +98,7 @@ class OutboxViews(StoreAccess):
             port = notices_of(tx)
             if port is None:
                 return ()
-            return await port.notices(after=after, limit=limit, state=wanted, target=target, bundle=prefix)
+            return await port.notices(after=after, limit=most, state=wanted, target=target, bundle=prefix)
 
         return await self._read(work)
 
