@@ -82,16 +82,29 @@ def lowest(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("example", EXAMPLES, ids=[example.name for example in EXAMPLES])
 def examples(session: nox.Session, example: Path) -> None:
-    """Run a complete host, with its own requirements, on a built wheel of the library."""
-    dist = Path(session.create_tmp()) / "dist"
-    shutil.rmtree(dist, ignore_errors=True)  # the wheel of an earlier run in the same environment
+    """Run a complete host, with its own requirements, on a built wheel of the library.
+
+    A host that is a package of its own is installed from its own wheel, and its own tests run as well.
+    """
     session.install("build[uv]")
-    session.run("python", "-m", "build", "--installer", "uv", "--wheel", "--outdir", str(dist), silent=True)
-    [wheel] = dist.glob("*.whl")
+    wheel = _build(session, Path())
     requirements = ("-r", str(example / "requirements.txt"))
     session.install(f"escalation-core[embedded] @ {wheel.resolve().as_uri()}", *requirements, *_group("examples"))
-    tests = session.posargs or (f"tests/examples/test_{example.name}.py",)
+    if (example / "pyproject.toml").exists():
+        # The library is installed already, and in no registry.
+        session.install("--no-deps", str(_build(session, example)))
+    tests = session.posargs or (f"tests/examples/test_{example.name}.py", *map(str, example.glob("tests")))
     session.run("pytest", *tests, env={"ESCALATION_FROM_WHEEL": "1"})
+
+
+def _build(session: nox.Session, source: Path) -> Path:
+    """Build the wheel of a package, and return its path."""
+    dist = Path(session.create_tmp()) / "dist" / source.name
+    shutil.rmtree(dist, ignore_errors=True)  # the wheel of an earlier run in the same environment
+    build = ("python", "-m", "build", "--installer", "uv", "--wheel", "--outdir", str(dist))
+    session.run(*build, str(source), silent=True)
+    [wheel] = dist.glob("*.whl")
+    return wheel
 
 
 @nox.session

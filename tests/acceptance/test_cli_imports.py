@@ -16,6 +16,7 @@ FRAMEWORKS = {"alembic", "sqlalchemy", "django", "hypothesis", "numpy", "limits"
 OTHERS = {
     *("rich", "xml.sax", "email.message", "uvloop", "anyio"),
     *("escalation_core.testing", "escalation_adapters.ops", "escalation_adapters.demo", "escalation_adapters.replay"),
+    *("escalation_adapters.worker.engine_in_code", "importlib.metadata"),
     *("escalation_adapters.worker.runner", "escalation_adapters.channels.slack", "escalation_adapters.cli.migrate"),
 }
 NEVER = HTTP | FRAMEWORKS | OTHERS | {"psycopg", "psycopg_pool"}
@@ -41,6 +42,13 @@ def test_command_on_sqlite_loads_no_more_than_it_needs(words: tuple[str, ...], o
     """A command that reads or acknowledges loads no HTTP client, no PostgreSQL, and nothing that draws tables."""
     assert 0 == on_sqlite("open", "k").code
     assert set() == loaded(*words, env=on_sqlite.env | ENV) & NEVER
+
+
+@pytest.mark.parametrize("words", [("audit",), ("dead", "list"), ("ack", "k"), ("prove",)], ids=" ".join)
+def test_command_that_pages_no_one_loads_no_plugin(words: tuple[str, ...], on_sqlite: Console) -> None:
+    """A command that does not say whom an escalation pages searches for no plug-in."""
+    assert 0 == on_sqlite("open", "k").code
+    assert "escalation_adapters.worker.plugins" not in loaded(*words, env=on_sqlite.env | ENV)
 
 
 @pytest.mark.parametrize("words", [("--help",), ("--version",)], ids=" ".join)

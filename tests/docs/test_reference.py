@@ -20,7 +20,7 @@ import escalation_adapters.embedded
 import escalation_adapters.ops.client
 import escalation_adapters.postgres
 import escalation_adapters.replay
-import escalation_adapters.worker.app
+import escalation_adapters.worker.plugins
 import escalation_core
 from escalation_adapters.cli.root import cli
 from escalation_core import EscalationError, Integrity, NoticeKind, RetryPolicy, Settings, State, TickReport

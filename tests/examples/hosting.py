@@ -49,9 +49,10 @@ class Request:
 
 @attrs.define
 class Receiver:
-    """An HTTP server on this machine, which records each request and answers 200."""
+    """An HTTP server on this machine, which records each request and answers 200 with ``reply``."""
 
     url: str
+    reply: bytes = b"ok"
     requests: list[Request] = attrs.field(factory=list)
     _changed: threading.Condition = attrs.field(factory=threading.Condition, repr=False)
 
@@ -82,9 +83,9 @@ def receiving() -> Iterator[Receiver]:
                 body = None
             receiver.record(Request(self.command, self.path, dict(self.headers), body, datetime.now(UTC)))
             self.send_response(200)
-            self.send_header("Content-Length", "2")
+            self.send_header("Content-Length", str(len(receiver.reply)))
             self.end_headers()
-            self.wfile.write(b"ok")
+            self.wfile.write(receiver.reply)
 
         do_POST = do_PUT = do_GET  # noqa: N815 - the names are http.server's
 

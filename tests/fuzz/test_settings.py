@@ -46,6 +46,7 @@ VALUES = {
     "ESC_DEFAULT_TARGET": near("slack:ops", "log"),
     "ESC_HEARTBEAT_URL": near(URL, f"http://h/{HUSH}"),
     "ESC_ALLOW_HTTP": near("true", "false"),
+    "ESC_PLUGINS": near("pager.make:notifier", "a:b, c.d:e.f"),
     "OPS_HMAC_SECRET": near(HUSH, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     "OPS_HMAC_SECRET_PREVIOUS": near(HUSH, "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"),
     "OPS_ADMIN_ROLE": near("ops_admin"),

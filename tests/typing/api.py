@@ -21,7 +21,9 @@ from escalation_adapters.ops.http import ops_app
 from escalation_adapters.policies_file import load_policies
 from escalation_adapters.postgres import PostgresStore
 from escalation_adapters.sqlite import SQLiteStore
+from escalation_adapters.worker.app import open_engine, settings_from
 from escalation_adapters.worker.heartbeat import HttpHeartbeat
+from escalation_adapters.worker.plugins import PluginContext, load_plugins
 from escalation_adapters.worker.runner import run
 from escalation_core import (
     Abilities,
@@ -122,6 +124,22 @@ from escalation_core.testing import (
 
 Result = TypeVar("Result")
 NOON = datetime(2025, 1, 1, 12, tzinfo=UTC)
+
+
+def a_plugin(context: PluginContext) -> Notifier:
+    """A factory of a plug-in, which reads the settings and a secret."""
+    assert_type(context.secret("PAGER_TOKEN"), str)
+    assert_type(context.settings, Settings)
+    return LogNotifier(context.environ.get("PAGER_TARGET", "pager"))
+
+
+async def a_program_with_plugins() -> Engine:
+    """A program that loads plug-ins as the command line does."""
+    settings = settings_from(os.environ, own_targets=None)
+    plugins = load_plugins(settings, os.environ)
+    engine = await open_engine(settings, plugins=plugins)
+    assert_type(engine.notifiers, Sequence[Notifier])
+    return engine
 
 
 def a_policies_file(mapping: Mapping[str, object]) -> Policies | None:

@@ -63,7 +63,7 @@ def audit(context: Context, since: timedelta, limit: int, after: str | None, utc
         now = await engine.now()
         return await engine.audit(now - since, limit=limit, after=after), now
 
-    entries, now = context.run(work)
+    entries, now = context.run(work, plugins=False)
     if as_json:
         print_json(list(entries))
         return

@@ -9,9 +9,9 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
-from functools import update_wrapper
+from functools import partial, update_wrapper
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import attrs
 import click
@@ -19,10 +19,20 @@ import click
 from escalation_core import Engine, EscalationError, Settings
 
 from ..logs import set_up_logging
-from ..worker.app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard
+from ..worker.app import TO_THE_LOG, Pooler, open_engine, settings_from, unheard, with_targets
+from ..worker.plugin_records import NO_PLUGINS, Plugins
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
+MakeEngine = Callable[[], Coroutine[Any, Any, Engine]]
+"""Makes the engine, in the event loop that runs it."""
+
+
+class Ask(Protocol):
+    """Runs a piece of work with an engine that is open."""
+
+    def __call__(self, work: Callable[[Engine], Coroutine[Any, Any, Result]], /) -> Result:
+        """Run the work to its end, and return its result."""
 
 
 @attrs.define
@@ -32,11 +42,34 @@ class Context:
     database: str | None = attrs.field(default=None, repr=False)
     schema: str = "public"
     pooler: Pooler | None = None
+    app: str | None = None
+    """The engine of ``--app``, as ``package.module:attribute``. It has its own settings, notifiers and database."""
 
     def settings(self) -> Settings:
-        """Return the settings in force: the environment's, with the database of ``--database``."""
-        settings = settings_from(os.environ)
+        """Return the settings in force: the environment's, with the database of ``--database``.
+
+        The targets that they name are not checked: plug-ins may serve them.
+        """
+        settings = settings_from(os.environ, own_targets=None)
         return settings if self.database is None else attrs.evolve(settings, database_url=self.database)
+
+    def load(self, *, strict: bool = True) -> tuple[Settings, Plugins]:
+        """Load the plug-ins, and return the settings with the targets of the plug-ins.
+
+        ``strict=False`` is for a command that sends no page: it logs a warning of each plug-in that cannot be loaded,
+        and works without it.
+
+        Raises:
+            SettingsError: a setting is wrong, or names a target that is not defined.
+            PluginsError: a plug-in cannot be loaded, and ``strict`` is set.
+        """
+        from ..worker.plugins import find_plugins, load_plugins
+
+        settings = self.settings()
+        plugins = (load_plugins if strict else find_plugins)(settings, os.environ)
+        for name, problem in plugins.problems.items():
+            log.warning("a plug-in is missing in this command: %s: %s", name, problem)
+        return with_targets(settings, plugins), plugins
 
     def run(
         self,
@@ -48,29 +81,20 @@ class Context:
         create: bool = False,
         ticks: bool = False,
         pages: bool = False,
+        plugins: bool = True,
     ) -> Result:
         """Open the engine, do the work and close the engine.
 
         ``create`` makes a missing SQLite file. Commands that only read, or that need an incident, leave it off.
         ``ticks`` is for commands that tick; other commands load no HTTP client.
         ``pages`` is for commands that send pages: it warns if pages would go to the log alone.
+        ``plugins=False`` is for commands that do not say whom an escalation pages: no plug-in can stop or delay them.
         """
         set_up_logging(json_lines, level=level)
-        settings = self.settings()
+        make = self._maker(long_running=long_running, create=create, ticks=ticks, pages=pages, plugins=plugins)
 
         async def main() -> Result:
-            engine = await open_engine(
-                settings,
-                schema=self.schema,
-                pooler=self.pooler,
-                long_running=long_running,
-                create=create,
-                ticks=ticks,
-            )
-            async with engine:
-                # The engine itself warns of incidents that no route matches.
-                if pages and TO_THE_LOG in unheard(settings):
-                    log.warning(TO_THE_LOG)
+            async with await make() as engine:
                 if long_running:
                     # These objects live as long as the process: the garbage collector need not scan them again.
                     gc.freeze()
@@ -78,6 +102,77 @@ class Context:
 
         with asyncio.Runner(loop_factory=_loop_factory() if long_running else None) as runner:
             return runner.run(main())
+
+    @contextmanager
+    def opened(self) -> Iterator[Ask]:
+        """Open the engine for a command that asks a question between two pieces of work; yield what runs a piece."""
+        set_up_logging(level="WARNING")
+        make = self._maker()
+
+        async def opened() -> Engine:
+            return await (await make()).__aenter__()
+
+        with asyncio.Runner() as runner:
+            engine = runner.run(opened())
+            try:
+                yield lambda work: runner.run(work(engine))
+            finally:
+                runner.run(engine.aclose())
+
+    def engine_in_code(self) -> MakeEngine | None:
+        """Import what ``--app`` names, and return what makes its engine; None without ``--app``."""
+        if self.app is None:
+            return None
+        from ..worker.engine_in_code import find_app, make_engine
+
+        return partial(make_engine, self.app, find_app(self.app))
+
+    def look(self, work: Callable[[Engine], Result]) -> Result:
+        """Make the engine of ``--app``, and return what ``work`` reads of it, without its database."""
+        make = self.engine_in_code()
+        if make is None:
+            raise EscalationError("there is no engine in code: give --app")
+
+        async def main() -> Result:
+            engine = await make()
+            try:
+                return work(engine)
+            finally:
+                await engine.aclose()
+
+        return asyncio.run(main())
+
+    def _maker(
+        self,
+        *,
+        long_running: bool = False,
+        create: bool = False,
+        ticks: bool = False,
+        pages: bool = False,
+        plugins: bool = True,
+    ) -> MakeEngine:
+        """Check the settings and plug-ins, or import what ``--app`` names; return what makes the engine in its loop."""
+        in_code = self.engine_in_code()
+        if in_code is not None:
+            return in_code
+        settings, loaded = self.load(strict=ticks) if plugins else (self.settings(), NO_PLUGINS)
+
+        async def make() -> Engine:
+            engine = await open_engine(
+                settings,
+                schema=self.schema,
+                pooler=self.pooler,
+                long_running=long_running,
+                create=create,
+                ticks=ticks,
+                plugins=loaded,
+            )
+            # The engine itself warns of incidents that no route matches.
+            if pages and TO_THE_LOG in unheard(settings, loaded):
+                log.warning(TO_THE_LOG)
+            return engine
+
+        return make
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,12 +1,14 @@
 """The command that checks the settings."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
+import attrs
 import click
 
-from escalation_core import Settings
+from escalation_core import Engine, Notifier, Settings
 from escalation_core.settings import SECRETS
 
 from ..logs import set_up_logging
@@ -32,20 +34,18 @@ def config() -> None:
 @json_option
 @pass_context
 def check(context: Context, as_json: bool) -> None:
-    """Check the environment's settings and show those in force, without secrets."""
+    """Check the environment's settings and the plug-ins, and show those in force, without secrets."""
     set_up_logging(level="ERROR")  # the command prints the warnings itself
-    settings = settings_from(os.environ)
-    # Only the notifiers can check a URL's host. Make them here, to report what would stop a worker's start.
-    make_notifiers(settings)
-    make_heartbeat(settings)
-    load = policies_loader(settings)
-    warnings = [*settings.warnings, *unheard(settings), *(check_policies(load(), settings) if load is not None else ())]
+    checked = _checked(context) if context.app is None else context.look(_in_code)
+    settings = checked.settings
     rows = in_force(settings, database=context.database)
     if as_json:
         found = {
             "settings": dict(rows),
             "rhythm": settings.rhythms(),
-            "warnings": warnings,
+            "plugins": checked.plugins,
+            "targets": checked.targets,
+            "warnings": checked.warnings,
         }
         print_json(found)
         return
@@ -53,8 +53,47 @@ def check(context: Context, as_json: bool) -> None:
     last = f"level {settings.policy.max_level}, the last"
     columns = ("without an ack", "level 1 after", "then every", "because of", last)
     table("Rhythm", columns, [_rhythm(settings, *each) for each in settings.rhythms().items()], empty="")
-    for warning in warnings:
+    if checked.plugins:
+        plugins = [(one["name"], one["kind"], ", ".join(one["targets"])) for one in checked.plugins]
+        table("Plug-ins", ("plug-in", "kind", "targets"), plugins, empty="")
+    if context.app is not None:
+        table("Targets", ("target", "channel"), list(checked.targets.items()), empty="no notifier")
+    for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
+
+
+@attrs.frozen
+class _Checked:
+    """What ``config check`` shows."""
+
+    settings: Settings
+    warnings: Sequence[str]
+    targets: Mapping[str, str]
+    """The channel of each target."""
+    plugins: Sequence[Mapping[str, Any]] = ()
+
+
+def _checked(context: Context) -> _Checked:
+    """Check all that would stop a worker's start."""
+    # Only the notifiers can check a URL's host. Make them here, before a plug-in is run.
+    settings = settings_from(os.environ, own_targets=None)
+    notifiers = make_notifiers(settings)
+    make_heartbeat(settings)
+    settings, plugins = context.load()
+    load = policies_loader(settings)
+    file = () if load is None else check_policies(load(), settings, any_schedule=bool(plugins.schedules))
+    listed = [{"name": one.name, "kind": one.kind.value, "targets": list(one.targets)} for one in plugins.loaded]
+    warnings = [*settings.warnings, *unheard(settings, plugins), *file]
+    return _Checked(settings, warnings, _channels([*notifiers, *plugins.notifiers]), listed)
+
+
+def _in_code(engine: Engine) -> _Checked:
+    """Return what is known of the engine of ``--app``. Its code has checked the rest."""
+    return _Checked(engine.settings, engine.settings.warnings, _channels(engine.notifiers))
+
+
+def _channels(notifiers: Sequence[Notifier]) -> Mapping[str, str]:
+    return {target: one.channel for one in notifiers for target in one.targets}
 
 
 def _rhythm(settings: Settings, severity: str, spans: Sequence[timedelta]) -> tuple[object, ...]:

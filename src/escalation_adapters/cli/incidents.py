@@ -26,7 +26,7 @@ def _tell(
     async def work(engine: Engine) -> tuple[Incident, datetime]:
         return await verb(engine), await engine.now()
 
-    incident, now = context.run(work, create=create)
+    incident, now = context.run(work, create=create, plugins=False)
     if as_json:
         print_json(incident)
         return

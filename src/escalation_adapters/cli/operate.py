@@ -26,7 +26,7 @@ def run_command(context: Context, as_json: bool) -> None:
 
     SIGHUP, and the command policy reload, let it read the policies file again.
     """
-    if hasattr(signal, "SIGHUP") and context.settings().policies_file is not None:
+    if hasattr(signal, "SIGHUP") and context.app is None and context.settings().policies_file is not None:
         # Until the worker handles it. Without this, a SIGHUP during the start would end the process.
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
     from ..worker.app import policies_loader
@@ -122,7 +122,7 @@ def dead_list(context: Context, limit: int, utc: bool, as_json: bool) -> None:
     async def work(engine: Engine) -> tuple[Sequence[PageRecord], datetime]:
         return await engine.dead(limit=limit), await engine.now()
 
-    pages, now = context.run(work)
+    pages, now = context.run(work, plugins=False)
     if as_json:
         print_json(list(pages))
         return

@@ -34,7 +34,7 @@ def pause(
     async def work(engine: Engine) -> tuple[Pause, Health]:
         return await engine.pause(until, reason=reason, by=by), await engine.health()
 
-    made, health = context.run(work)
+    made, health = context.run(work, plugins=False)
     paused_until = health.paused_until or made.ends_at
     if as_json:
         print_json({**attrs.asdict(made), "paused_until": paused_until})
@@ -60,7 +60,7 @@ def resume(
         resumed = await engine.resume(override_schedule=override_schedule, reason=reason, by=by)
         return resumed, await engine.health()
 
-    resumed, health = context.run(work)
+    resumed, health = context.run(work, plugins=False)
     held = None if health.mode.value == "open" else health.mode.value
     if as_json:
         print_json({"ended": resumed.ended, "schedule_lifted_until": resumed.schedule_lifted_until, "held": held})
@@ -132,7 +132,7 @@ def prune(context: Context, older_than: timedelta, reason: str | None, by: str |
         with progress("pruning", None, quiet=as_json) as tell:
             return await engine.prune(older_than, reason=reason, by=by, progress=tell)
 
-    gone = context.run(work)
+    gone = context.run(work, plugins=False)
     if as_json:
         print_json(gone)
     else:
@@ -148,7 +148,7 @@ def prove(context: Context, as_json: bool) -> None:
     async def work(engine: Engine) -> Integrity:
         return await engine.prove()
 
-    proof = context.run(work)
+    proof = context.run(work, plugins=False)
     if as_json:
         print_json({"holds": proof.holds, **attrs.asdict(proof)})
     else:

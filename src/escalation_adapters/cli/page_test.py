@@ -2,17 +2,19 @@
 
 import asyncio
 import shutil
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 
 import click
 
-from escalation_core import Engine, EscalationError, PageTest, Settings, Verdict, send_test_page
+from escalation_core import Engine, EscalationError, Notifier, PageTest, Settings, Verdict, send_test_page
+from escalation_core.model import By
 from escalation_core.settings.limits import LOG_TARGET
 
 from ..logs import set_up_logging
 from ..worker.app import make_notifiers, open_store
-from .base import Context, pass_context
+from ..worker.plugin_records import Plugins
+from .base import Context, MakeEngine, pass_context
 from .output import on_terminal, print_json, show
 from .params import actor_option, json_option, reason_option
 
@@ -29,6 +31,8 @@ MEANING = {
     Verdict.UNREACHABLE: "no answer came; a real page would be tried again",
     Verdict.FAILED: "a real page would be tried again",
 }
+Names = Sequence[str] | None
+"""The targets to test. None: all of them."""
 NOTE_TIMEOUT = 10
 """Seconds to try to write the audit: the database may be down."""
 
@@ -51,57 +55,97 @@ def test_page(
     if everything == bool(targets):
         raise click.UsageError("give the name of a target, or --all")
     set_up_logging(level="WARNING")
-    settings = context.settings()
-    names = tuple(settings.targets) or (LOG_TARGET,) if everything else tuple(dict.fromkeys(targets))
-    sent = asyncio.run(_send(settings, names, by=by, reason=reason))
-    if as_json:
-        print_json(sent)
+    names = None if everything else tuple(dict.fromkeys(targets))
+    who = By(by, reason)
+    make = context.engine_in_code()
+    if make is None:
+        sent = asyncio.run(_of_settings(context, *context.load(), names, who, as_json=as_json))
     else:
-        for one in sent:
-            line = describe(one)
-            # On a terminal a long line folds between words. Elsewhere each target has one line.
-            width = shutil.get_terminal_size().columns
-            click.echo(click.wrap_text(line, width, subsequent_indent="  ") if on_terminal() else line)
-    if settings.database_url:
-        fault = asyncio.run(_note(context, settings, sent, by=by, reason=reason))
-        if fault is not None:
-            click.echo(f"escalation: the audit has no note of this test: {fault}", err=True)
+        sent = asyncio.run(_in_code(make, names, who, as_json=as_json))
     raise SystemExit(next((code for one in sent if (code := CODES[one.verdict])), 0))
 
 
-async def _send(settings: Settings, names: Sequence[str], *, by: str | None, reason: str | None) -> list[PageTest]:
-    """Send all test pages at once."""
-    notifiers = make_notifiers(settings)
+async def _of_settings(
+    context: Context, settings: Settings, plugins: Plugins, names: Names, who: By, *, as_json: bool
+) -> Sequence[PageTest]:
+    """Send test pages with the notifiers of the settings and the plug-ins, and note them if there is a database."""
+    notifiers = [*make_notifiers(settings), *plugins.notifiers]
+    if names is None:
+        names = (*settings.targets, *plugins.targets) or (LOG_TARGET,)
     try:
-        served = {target for notifier in notifiers for target in notifier.targets}
-        if unknown := [name for name in names if name not in served]:
-            # Before any page is sent. The core's own check, so that the message is the same and quotes no URL.
-            names = unknown[:1]
-        at = datetime.now(UTC)
-        return await asyncio.gather(
-            *(send_test_page(notifiers, name, at=at, by=by, reason=reason, retry=settings.retry) for name in names)
-        )
+        sent = await _send(notifiers, names, who, settings)
     finally:
         for notifier in notifiers:
             await notifier.aclose()
+    _print(sent, as_json=as_json)
+    url = settings.database_url
+
+    async def open_engine() -> Engine:
+        store = await open_store(url, schema=context.schema, pooler=context.pooler, create=False)
+        return Engine(store, settings=settings)
+
+    if url:
+        await _note(open_engine, sent, who)
+    return sent
 
 
-async def _note(
-    context: Context, settings: Settings, sent: Sequence[PageTest], *, by: str | None, reason: str | None
-) -> str | None:
-    """Write the audit; return why it could not be written, None if it was."""
+async def _in_code(make: MakeEngine, names: Names, who: By, *, as_json: bool) -> Sequence[PageTest]:
+    """Send test pages with the notifiers of the engine of ``--app``, and note them in its database."""
+    engine = await make()
     try:
-        async with asyncio.timeout(NOTE_TIMEOUT):
-            url = settings.database_url
-            store = await open_store(url, schema=context.schema, pooler=context.pooler, create=False)
-            async with Engine(store, settings=settings) as engine:
-                for one in sent:
-                    await engine.note_test_page(one, reason=reason, by=by)
+        all_targets = tuple(target for notifier in engine.notifiers for target in notifier.targets)
+        sent = await _send(engine.notifiers, all_targets if names is None else names, who, engine.settings)
+    except BaseException:
+        await engine.aclose()
+        raise
+    _print(sent, as_json=as_json)
+
+    async def open_engine() -> Engine:
+        return engine
+
+    await _note(open_engine, sent, who)
+    return sent
+
+
+async def _send(notifiers: Sequence[Notifier], names: Sequence[str], who: By, settings: Settings) -> Sequence[PageTest]:
+    """Send all test pages at once."""
+    served = {target for notifier in notifiers for target in notifier.targets}
+    if unknown := [name for name in names if name not in served]:
+        # Before any page is sent. The core's own check, so that the message is the same and quotes no URL.
+        names = unknown[:1]
+    at = datetime.now(UTC)
+    return await asyncio.gather(
+        *(
+            send_test_page(notifiers, name, at=at, by=who.actor, reason=who.reason, retry=settings.retry)
+            for name in names
+        )
+    )
+
+
+def _print(sent: Sequence[PageTest], *, as_json: bool) -> None:
+    if as_json:
+        print_json(sent)
+        return
+    for one in sent:
+        line = describe(one)
+        # On a terminal a long line folds between words. Elsewhere each target has one line.
+        width = shutil.get_terminal_size().columns
+        click.echo(click.wrap_text(line, width, subsequent_indent="  ") if on_terminal() else line)
+
+
+async def _note(open_engine: Callable[[], Awaitable[Engine]], sent: Sequence[PageTest], who: By) -> None:
+    """Write the audit, and say on standard error why it could not be written."""
+    fault: str | None = None
+    try:
+        async with asyncio.timeout(NOTE_TIMEOUT), await open_engine() as engine:
+            for one in sent:
+                await engine.note_test_page(one, reason=who.reason, by=who.actor)
     except TimeoutError:
-        return f"the database did not answer within {NOTE_TIMEOUT} s"
+        fault = f"the database did not answer within {NOTE_TIMEOUT} s"
     except EscalationError as error:
-        return str(error)
-    return None
+        fault = str(error)
+    if fault is not None:
+        click.echo(f"escalation: the audit has no note of this test: {fault}", err=True)
 
 
 def describe(sent: PageTest) -> str:

@@ -57,7 +57,7 @@ def pages(
         asked = await engine.pages(target=target, state=state, bundle=bundle, after=after, limit=most + 1)
         return asked, await engine.now()
 
-    found, now = context.run(work)
+    found, now = context.run(work, plugins=False)
     shown = found[:most]
     if as_json:
         print_json(list(shown))

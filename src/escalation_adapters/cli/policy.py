@@ -1,16 +1,17 @@
 """The commands about the policies file."""
 
-import os
 import sys
 
+import attrs
 import click
 
-from escalation_core import EscalationError, PoliciesError
+from escalation_core import Engine, EscalationError, PoliciesError, Settings
 from escalation_core.rules.builtin_file import file_of
 
 from ..logs import set_up_logging
 from ..policies_file import load_policies
-from ..worker.app import check_policies, settings_from
+from ..worker.app import check_policies
+from .base import Context, pass_context
 from .output import print_json
 from .params import json_option
 from .policy_in_force import rebind, reload, show
@@ -28,16 +29,17 @@ def policy() -> None:
 @policy.command("check")
 @click.argument("file", required=False)
 @json_option
-def check(file: str | None, as_json: bool) -> None:
+@pass_context
+def check(context: Context, file: str | None, as_json: bool) -> None:
     """Check a policies FILE (default: ESC_POLICIES) against the settings, and show what its policies do."""
     set_up_logging(level="ERROR")  # the command prints the warnings itself
-    settings = settings_from(os.environ)
+    settings, schedules = _settings(context)
     path = file or settings.policies_file
     if path is None:
         raise EscalationError(NO_FILE)
     try:
         policies = load_policies(path)
-        warnings = check_policies(policies, settings)
+        warnings = check_policies(policies, settings, any_schedule=schedules)
     except PoliciesError as error:
         if not as_json:
             raise
@@ -52,13 +54,27 @@ def check(file: str | None, as_json: bool) -> None:
         click.echo(f"warning: {warning}", err=True)
 
 
+def _settings(context: Context) -> tuple[Settings, bool]:
+    """Return the settings with all targets, and whether sources may have schedules beside those of the file."""
+
+    def of_engine(engine: Engine) -> tuple[Settings, bool]:
+        served = tuple(target for notifier in engine.notifiers for target in notifier.targets)
+        return attrs.evolve(engine.settings, own_targets=served), bool(engine.schedule_loader.sources)
+
+    if context.app is not None:
+        return context.look(of_engine)
+    settings, plugins = context.load()
+    return settings, bool(plugins.schedules)
+
+
 @policy.command("from-settings")
-def from_settings() -> None:
+@pass_context
+def from_settings(context: Context) -> None:
     """Print a policies file, in YAML, that means the same as the environment's windows, snooze and maximum level."""
     set_up_logging(level="ERROR")
     import yaml
 
-    settings = settings_from(os.environ)
+    settings = context.settings() if context.app is None else context.look(lambda engine: engine.settings)
     click.echo(_HEADER, nl=False)
     click.echo(yaml.safe_dump(file_of(settings.policy), sort_keys=False, allow_unicode=True, width=100), nl=False)
 

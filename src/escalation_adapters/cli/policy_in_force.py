@@ -117,18 +117,19 @@ def rebind(
     context: Context, name: str, restart: bool, yes: bool, reason: str | None, by: str | None, as_json: bool
 ) -> None:
     """Give all incidents of older versions of the policy NAME its present version, after a question."""
-    forecast, warning = context.run(lambda engine: _forecast(engine, name, restart=restart))
-    if not yes and forecast.older:
-        click.echo(_question(forecast), err=True)
-        if warning is not None:
-            click.echo(f"warning: {warning}", err=True)
-        click.confirm(f"Rebind them to version {forecast.version[:12]}?", abort=True, err=True)
+    with context.opened() as ask:
+        forecast, warning = ask(lambda engine: _forecast(engine, name, restart=restart))
+        if not yes and forecast.older:
+            click.echo(_question(forecast), err=True)
+            if warning is not None:
+                click.echo(f"warning: {warning}", err=True)
+            click.confirm(f"Rebind them to version {forecast.version[:12]}?", abort=True, err=True)
 
-    async def work(engine: Engine) -> tuple[int, Sequence[str]]:
-        with progress("rebinding", forecast.older, quiet=as_json) as tell:
-            return await _rebind(engine, forecast, tell, restart=restart, who=By(by, reason))
+        async def work(engine: Engine) -> tuple[int, Sequence[str]]:
+            with progress("rebinding", forecast.older, quiet=as_json) as tell:
+                return await _rebind(engine, forecast, tell, restart=restart, who=By(by, reason))
 
-    done, refused = context.run(work) if forecast.older else (0, ())
+        done, refused = ask(work) if forecast.older else (0, ())
     if as_json:
         print_json({**attrs.asdict(forecast), "older": forecast.older, "rebound": done, "refused": list(refused)})
     else:
@@ -185,7 +186,7 @@ def reload(context: Context, reason: str | None, by: str | None, utc: bool, as_j
     async def work(engine: Engine) -> datetime:
         return await engine.request_reload(reason=reason, by=by)
 
-    at = context.run(work)
+    at = context.run(work, plugins=False)
     if as_json:
         print_json({"requested_at": at})
         return

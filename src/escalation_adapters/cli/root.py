@@ -8,6 +8,7 @@ from importlib import import_module
 from types import MappingProxyType
 
 import click
+from click.core import ParameterSource
 
 from escalation_core import __version__
 
@@ -51,6 +52,8 @@ COMMANDS: Mapping[str, tuple[str, str]] = MappingProxyType(
     }
 )
 """The module of each command, and the line that ``--help`` shows for it."""
+WITHOUT_ENGINE = ("demo", "migrate", "replay", "sign")
+"""Commands that use the environment's settings alone, or none, and so nothing of the engine of ``--app``."""
 
 
 class LazyGroup(click.Group):
@@ -80,16 +83,29 @@ class LazyGroup(click.Group):
 @click.option(
     "--pooler", type=click.Choice(["transaction"]), help="PostgreSQL: connections go through a pooler in that mode."
 )
+@click.option("--app", metavar="MODULE:ATTRIBUTE", help="The engine that your code makes, instead of the settings'.")
 @click.version_option(__version__, prog_name="escalation")
 @click.pass_context
-def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | None) -> None:
+def cli(ctx: click.Context, database: str | None, schema: str, pooler: Pooler | None, app: str | None) -> None:
     """Escalate incidents that are not acknowledged in time, and page the next target.
 
-    Settings come from the environment; `escalation config check` shows those in force.
+    Settings come from the environment; `escalation config check` shows those in force. With --app all commands use the
+    engine that your code makes, with its settings, notifiers, policies and database.
     """
+    if app is not None:
+        _check_beside_app(ctx)
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         ctx.color = False  # click itself asks only whether the output is a terminal
-    ctx.obj = Context(database=database, schema=schema, pooler=pooler)
+    ctx.obj = Context(database=database, schema=schema, pooler=pooler, app=app)
+
+
+def _check_beside_app(ctx: click.Context) -> None:
+    """Refuse what would have no effect beside ``--app``: a database, and commands that use no engine."""
+    for name in ("database", "schema", "pooler"):
+        if ctx.get_parameter_source(name) is not ParameterSource.DEFAULT:
+            raise click.UsageError(f"--{name} has no effect beside --app: its engine has a database already")
+    if ctx.invoked_subcommand in WITHOUT_ENGINE:
+        raise click.UsageError(f"{ctx.invoked_subcommand} uses no engine: leave --app out")
 
 
 @errors_in_one_line

@@ -46,7 +46,7 @@ def tail(context: Context, since: timedelta, utc: bool, as_json: bool) -> None:
 
     with suppress(KeyboardInterrupt):
         # The driver would warn of each attempt to connect: the command itself says it, once.
-        context.run(work, level="ERROR")
+        context.run(work, level="ERROR", plugins=False)
 
 
 def line_of(entry: AuditEntry, times: Times) -> str:

@@ -49,6 +49,11 @@ class OperatorVerbs(StoreAccess):
 
         await self._run(work)
 
+    @property
+    def notifiers(self) -> Sequence[Notifier]:
+        """The notifiers that this engine sends with."""
+        return self._notifiers
+
     async def test_page(self, target: str, *, reason: str | None = None, by: str | None = None) -> PageTest:
         """Send one page that says that it is a test, through the target's own notifier, and return what became of it.
 

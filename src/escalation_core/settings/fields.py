@@ -63,6 +63,7 @@ FIELDS = (
     Field("default_target", "ESC_DEFAULT_TARGET", str, optional(limits.target)),
     Field("heartbeat_url", "ESC_HEARTBEAT_URL", parse.text, optional(_text), secret=True),
     Field("allow_http", "ESC_ALLOW_HTTP", parse.boolean, _flag, write.boolean),
+    Field("plugins", "ESC_PLUGINS", parse.plugins, limits.plugins, write.plugins),
     Field("ops_hmac_secret", "OPS_HMAC_SECRET", parse.text, optional(check_secret), secret=True),
     Field("ops_hmac_secret_previous", "OPS_HMAC_SECRET_PREVIOUS", parse.text, optional(check_secret), secret=True),
     Field("ops_admin_role", "OPS_ADMIN_ROLE", parse.text, limits.role),
@@ -73,11 +74,12 @@ SECRETS = tuple(field.variable for field in FIELDS if field.secret)
 
 _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
     *(((field.name,), field.check) for field in FIELDS),
-    (("routes", "targets"), limits.route_targets),
-    (("budgets", "targets"), limits.budget_targets),
-    (("notices", "targets"), limits.budget_targets),
-    (("fallbacks", "targets"), limits.fallback_targets),
-    (("default_target", "targets"), limits.default_target),
+    (("own_targets",), optional(limits.own_targets)),
+    (("routes", "targets", "own_targets"), limits.route_targets),
+    (("budgets", "targets", "own_targets"), limits.budget_targets),
+    (("notices", "targets", "own_targets"), limits.budget_targets),
+    (("fallbacks", "targets", "own_targets"), limits.fallback_targets),
+    (("default_target", "targets", "own_targets"), limits.default_target),
     # After the checks that need the targets' names: an invalid URL must not hide an invalid name.
     (("targets", "allow_http"), limits.target_urls),
     (("heartbeat_url", "allow_http"), limits.heartbeat_url),
@@ -89,7 +91,8 @@ _CHECKS: tuple[tuple[tuple[str, ...], Callable[..., object]], ...] = (
 
 def find_problems(values: Mapping[str, object]) -> dict[str, Problem]:
     """Return every problem of the values, by variable. Skip a check if a field of it is missing or already invalid."""
-    variables = {field.name: field.variable for field in FIELDS}
+    # No variable sets own_targets, so its problems have the name of the field.
+    variables = {field.name: field.variable for field in FIELDS} | {"own_targets": "own_targets"}
     problems: dict[str, Problem] = {}
     for names, check in _CHECKS:
         if all(name in values and variables[name] not in problems for name in names):

@@ -1,11 +1,11 @@
 """Limits of settings. A check raises InvalidValue for an invalid value, whether code or a variable set it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
-from ..checks import check_count, check_mapping, check_text
+from ..checks import check_count, check_mapping, check_text, quoted
 from ..errors import InvalidValue
 from ..model import Budget, normal_severity
 from ..rules.builtin import MAX_WINDOW
@@ -22,6 +22,7 @@ Check = Callable[[Any], object]
 
 LOG_TARGET = "log"
 """The target that every installation has: the log of the process."""
+_FACTORY = "package.module:factory"
 _INSTANT = timedelta(microseconds=1)
 """The shortest window. Code may set windows shorter than a minute; variables take whole minutes."""
 
@@ -159,29 +160,64 @@ def heartbeat_url(url: str | None, allow_http: bool) -> None:
         check_url(url, allow_http)
 
 
-def route_targets(given: Sequence[Route], urls: Mapping[str, str]) -> None:
+def plugins(value: Sequence[str]) -> None:
+    """Check the names of plug-ins' factories."""
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise InvalidValue("plugins", f"is {type(value).__name__}", f"give a list of names such as {_FACTORY!r}")
+    for number, name in enumerate(value):
+        if not isinstance(name, str) or not names_attribute(name):
+            remedy = f"write {_FACTORY}, and a comma between two of them"
+            # A URL is in the wrong variable. It may be a secret, so the error does not quote it.
+            shown = "a URL" if "://" in str(name) else quoted(name)
+            raise InvalidValue("plugins", f"{shown} is not a valid name of a factory", remedy)
+        if name in value[:number]:
+            raise InvalidValue("plugins", f"names {name!r} twice", "name each once")
+
+
+def names_attribute(name: str) -> bool:
+    """Return whether a text has the form ``package.module:attribute``, where the attribute may have dots."""
+    module, colon, attribute = name.partition(":")
+    return bool(colon) and all(part.isidentifier() for part in (*module.split("."), *attribute.split(".")))
+
+
+def own_targets(value: object) -> None:
+    """Check the names of the targets that code serves."""
+    if isinstance(value, str) or not isinstance(value, Collection):
+        raise InvalidValue("own_targets", f"is {type(value).__name__}", "give the names of targets, or None")
+    for name in value:
+        _check_part("a name", target, name)
+
+
+Own = Collection[str] | None
+"""The targets that notifiers of code serve. None: they are not known yet, so no check can tell a wrong name."""
+
+
+def route_targets(given: Sequence[Route], urls: Mapping[str, str], own: Own) -> None:
     """Check that each target of a route is defined."""
     for route in given:
         for name in route.targets:
-            default_target(name, urls)
+            default_target(name, urls, own)
 
 
-def budget_targets(budgets: Mapping[str, object], urls: Mapping[str, str]) -> None:
+def budget_targets(budgets: Mapping[str, object], urls: Mapping[str, str], own: Own) -> None:
     """Check that each target with a budget is defined."""
     for name in budgets:
-        default_target(name, urls)
+        default_target(name, urls, own)
 
 
-def fallback_targets(fallbacks: Mapping[str, str], urls: Mapping[str, str]) -> None:
+def fallback_targets(fallbacks: Mapping[str, str], urls: Mapping[str, str], own: Own) -> None:
     """Check that each target with a fallback is defined, and each fallback."""
     for name in (*fallbacks, *fallbacks.values()):
-        default_target(name, urls)
+        default_target(name, urls, own)
 
 
-def default_target(name: str | None, urls: Mapping[str, str]) -> None:
-    """Check that a target is defined. Without any URL there is no check: code may define targets with notifiers."""
-    if urls and name is not None and name not in urls and name != LOG_TARGET:
-        raise InvalidValue("target", f"names the target {name!r}", "define it in ESC_TARGETS")
+def default_target(name: str | None, urls: Mapping[str, str], own: Own) -> None:
+    """Check that a target is defined. If none is, there is no check: a service may have notifiers of its own."""
+    if name is None or name == LOG_TARGET or own is None or not (urls or own):
+        return
+    if name not in urls and name not in own:
+        beside = ", or name one that a plug-in serves" if own else ""
+        raise InvalidValue("target", f"names the target {name!r}", f"define it in ESC_TARGETS{beside}")
 
 
 def cron_with_length(cron: str | None, length: timedelta | None) -> None:

@@ -115,6 +115,11 @@ def severities(text: str) -> tuple[Any, ...]:
     return tuple(_json(text, list, '["critical", "warning"]'))
 
 
+def plugins(text: str) -> tuple[str, ...]:
+    """Read names of factories with a comma between two of them. Blanks beside a comma do not matter."""
+    return tuple(name.strip() for name in text.split(","))
+
+
 def routes(text: str) -> tuple[Route, ...]:
     """Read a JSON list of routes."""
     entries = _json(text, list, '[{"severity": "critical", "targets": ["slack:ops"]}]')

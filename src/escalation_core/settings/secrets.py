@@ -1,7 +1,8 @@
-"""Checks of secrets: keys of signed requests, and URLs of webhooks. No error contains any part of a secret."""
+"""Secrets: variables that may name a file, keys of signed requests, URLs of webhooks. No error contains a secret."""
 
 import base64
 import re
+from collections.abc import Callable, Mapping
 
 from ..checks import is_web_url
 from ..errors import InvalidValue
@@ -11,6 +12,27 @@ _REMEDY = "give whsec_ with base64 of 24 random bytes or more, or 32 plain bytes
 _AUTHORITY = re.compile(
     r"[a-z]+://([^/?#@]*@)?([^/?#@:\[\]]+|\[[0-9a-f:.%]+\])(:(?P<port>[0-9]{1,5}))?([/?#]|$)", re.IGNORECASE
 )
+
+
+def secret_text(mapping: Mapping[str, str], name: str, read_file: Callable[[str], str] | None) -> str | None:
+    """Return the text of the variable ``name``, or of the file that ``NAME_FILE`` names; None if neither is set.
+
+    Raises:
+        InvalidValue: both are set, or the file cannot be read.
+    """
+    file = f"{name}_FILE"
+    if file not in mapping:
+        return mapping.get(name)
+    if name in mapping:
+        raise InvalidValue(name, f"is set beside {file}", "set one of the two")
+    if read_file is None:
+        remedy = "call Settings.from_env(..., read_file=escalation_adapters.files.read_secret)"
+        raise InvalidValue(name, f"{file} names a file, but the core does not open files", remedy)
+    try:
+        return read_file(mapping[file]).rstrip("\r\n")
+    except (OSError, ValueError) as error:
+        fault = f"{file} cannot be read ({type(error).__name__})"
+        raise InvalidValue(name, fault, "name a UTF-8 file that this process may read") from None
 
 
 def parse_key(secret: str) -> bytes:

@@ -4,7 +4,7 @@
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Collection, Mapping, Sequence, Sized
 from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
@@ -22,9 +22,10 @@ from ..rules.maintenance import PauseSchedule
 from ..rules.priority import WORST_FIRST, SeverityOrder
 from ..rules.retry import RetryPolicy
 from ..rules.routing import Route
-from .fields import FIELDS, SECRETS, Field, find_problems
+from .fields import FIELDS, SECRETS, find_problems
 from .limits import make_schedule
 from .rhythm_warnings import rhythm_warnings
+from .secrets import secret_text
 from .write import MINUTE
 
 log = logging.getLogger("escalation_core")
@@ -83,12 +84,19 @@ class Settings:
     heartbeat_url: str | None = None
     """The URL of a dead man's switch. The worker calls it after each successful tick."""
     allow_http: bool = False
+    plugins: Sequence[str] = ()
+    """Factories of plug-ins, as ``package.module:factory``. The core imports none: the program ``escalation`` does."""
     ops_hmac_secret: str | None = None
     ops_hmac_secret_previous: str | None = None
     ops_admin_role: str = "ops_admin"
     ops_read_role: str = "ops_read"
     retry: RetryPolicy = attrs.field(factory=RetryPolicy)
     """Times and limits of delivery. Only code can set them."""
+    own_targets: Collection[str] | None = ()
+    """The targets that notifiers of your own serve: the other settings may name them as well. Only code can set them.
+
+    None: they are not known yet, so the names of targets in the settings are not checked.
+    """
     warnings: tuple[str, ...] = attrs.field(default=(), eq=False)
     """Warnings about settings that are valid but probably not intended."""
     policy: BuiltinPolicy = attrs.field(init=False, eq=False, repr=False)
@@ -116,7 +124,8 @@ class Settings:
 
     def __attrs_post_init__(self) -> None:
         """Check all fields, and build the policy and the maintenance schedule."""
-        problems = find_problems({field.name: getattr(self, field.name) for field in FIELDS})
+        given = {field.name: getattr(self, field.name) for field in FIELDS}
+        problems = find_problems(given | {"own_targets": self.own_targets})
         if not isinstance(self.retry, RetryPolicy):
             problems["retry"] = Problem(f"is {type(self.retry).__name__}", "give a RetryPolicy")
         if problems:
@@ -156,11 +165,18 @@ class Settings:
         return written
 
     @classmethod
-    def from_env(cls, mapping: Mapping[str, str], *, read_file: Callable[[str], str] | None = None) -> "Settings":
+    def from_env(
+        cls,
+        mapping: Mapping[str, str],
+        *,
+        read_file: Callable[[str], str] | None = None,
+        own_targets: Collection[str] | None = (),
+    ) -> "Settings":
         """Read settings from variables, for example ``os.environ``.
 
         ``read_file`` returns the text of a file, for secrets set as ``NAME_FILE``. The core opens no files itself;
         ``escalation_adapters.files.read_secret`` does. An unknown ``ESC_*`` name logs a warning with the nearest name.
+        ``own_targets`` becomes the field of that name.
 
         Raises:
             SettingsError: a variable is invalid. The error has all problems, by the variable's name, and no secret.
@@ -169,8 +185,8 @@ class Settings:
         if problems:
             defaults = cls()
             rest = {field.name: getattr(defaults, field.name) for field in FIELDS if field.variable not in problems}
-            raise SettingsError(problems | find_problems(_LENIENT | rest | values))
-        settings = cls(**values, warnings=_unknown(mapping))
+            raise SettingsError(problems | find_problems(_LENIENT | rest | values | {"own_targets": own_targets}))
+        settings = cls(**values, own_targets=own_targets, warnings=_unknown(mapping))
         for warning in settings.warnings:
             log.warning("%s", warning)
         return settings
@@ -184,28 +200,13 @@ def _read(
     problems: dict[str, Problem] = {}
     for field in FIELDS:
         try:
-            text = _text(mapping, field, read_file)
+            name = field.variable
+            text = secret_text(mapping, name, read_file) if field.secret else mapping.get(name)
             if text is not None:
                 values[field.name] = field.read(text)
         except InvalidValue as fault:
             problems[field.variable] = Problem(fault.fault, fault.remedy)
     return values, problems
-
-
-def _text(mapping: Mapping[str, str], field: Field, read_file: Callable[[str], str] | None) -> str | None:
-    name, file = field.variable, f"{field.variable}_FILE"
-    if not field.secret or file not in mapping:
-        return mapping.get(name)
-    if name in mapping:
-        raise InvalidValue(name, f"is set beside {file}", "set one of the two")
-    if read_file is None:
-        remedy = "call Settings.from_env(..., read_file=escalation_adapters.files.read_secret)"
-        raise InvalidValue(name, f"{file} names a file, but the core does not open files", remedy)
-    try:
-        return read_file(mapping[file]).rstrip("\r\n")
-    except (OSError, ValueError) as error:
-        fault = f"{file} cannot be read ({type(error).__name__})"
-        raise InvalidValue(name, fault, "name a UTF-8 file that this process may read") from None
 
 
 def _unknown(mapping: Mapping[str, str]) -> tuple[str, ...]:

@@ -51,6 +51,11 @@ def targets(urls: Mapping[str, str]) -> str:
     return json.dumps(dict(urls))
 
 
+def plugins(names: Sequence[str]) -> str:
+    """Write names of factories with a comma between two of them."""
+    return ",".join(names)
+
+
 def json_text(value: object) -> str:
     """Write a mapping or a sequence as JSON."""
     return json.dumps(dict(value) if isinstance(value, Mapping) else value)

@@ -10,4 +10,4 @@ from .helpers import VARIABLES
 def test_table_has_every_field() -> None:
     """Each field that a variable may set has a row in the table, in the same order."""
     fields = [field.name for field in attrs.fields(Settings) if field.init]
-    assert fields == [*VARIABLES, "retry", "warnings"]
+    assert fields == [*VARIABLES, "retry", "own_targets", "warnings"]

@@ -50,6 +50,7 @@ def test_defaults_are_those_of_the_rules() -> None:
         "ESC_DEFAULT_TARGET": None,
         "ESC_HEARTBEAT_URL": None,
         "ESC_ALLOW_HTTP": "false",
+        "ESC_PLUGINS": None,
         "OPS_HMAC_SECRET": None,
         "OPS_HMAC_SECRET_PREVIOUS": None,
         "OPS_ADMIN_ROLE": "ops_admin",

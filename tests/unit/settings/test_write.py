@@ -40,6 +40,7 @@ ANY_SETTINGS: st.SearchStrategy[Settings] = st.builds(
     policies_file=st.none() | st.just("/etc/escalation/policies.yaml"),
     default_target=st.none() | st.just("log"),
     allow_http=st.booleans(),
+    plugins=st.sampled_from([(), ("pager:make",), ("a.b:make", "a.b:Other.make")]),
     ops_hmac_secret=st.none() | st.sampled_from([PLAIN, WHSEC]),
     ops_hmac_secret_previous=st.none() | st.sampled_from([PLAIN, WHSEC]),
     ops_admin_role=NAMES,

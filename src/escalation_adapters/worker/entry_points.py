@@ -1,0 +1,52 @@
+"""The entry points of installed distributions. Where no distribution has any, ``importlib.metadata`` is not loaded."""
+
+import sys
+from collections.abc import Iterator
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import NamedTuple
+
+_PREFIX = "escalation."
+"""How the names of the groups begin."""
+
+
+class EntryPoint(NamedTuple):
+    """An entry point of an installed distribution."""
+
+    group: str
+    name: str
+    value: str
+    """What it names, for example ``package.module:factory``."""
+    owner: str
+    """The distribution, empty if its name is not known."""
+
+
+def find_entry_points(*groups: str) -> Iterator[EntryPoint]:
+    """Yield the entry points of the groups, in the order of the groups, and sorted within each.
+
+    To import ``importlib.metadata`` takes longer than most commands need for the rest, so it is imported only if a
+    distribution has such a group. A distribution of an unusual kind, for example in a zip file, counts as one that has.
+    """
+    if not any(_may_have_groups(place) for place in sys.path) and not _unusual_finders():
+        return
+    from importlib.metadata import entry_points  # noqa: PLC0415 - see above
+
+    installed = entry_points()
+    for group in groups:
+        for found in sorted(installed.select(group=group), key=lambda found: (found.name, found.value)):
+            owner = "" if found.dist is None else found.dist.name
+            yield EntryPoint(group, found.name, found.value, owner)
+
+
+def _may_have_groups(place: str) -> bool:
+    """Return whether a folder of the path of imports has a distribution with such a group, or may have one."""
+    folder = Path(place or ".")
+    try:
+        files = [found for kind in ("dist", "egg") for found in folder.glob(f"*.{kind}-info/entry_points.txt")]
+        return folder.is_file() or any(f"[{_PREFIX}".encode() in file.read_bytes() for file in files)
+    except (OSError, ValueError):  # importlib.metadata passes over such a folder, too
+        return False
+
+
+def _unusual_finders() -> bool:
+    return any(hasattr(finder, "find_distributions") and finder is not PathFinder for finder in sys.meta_path)
