@@ -124,7 +124,7 @@ async def test_check(check: Callable[[NotifierHarness], Awaitable[None]], server
 def page(**incident: Any) -> Page:
     first_seen = ManualClock()()
     one = Incident(incident_key="db-7/disk", level=2, first_seen=first_seen, **incident)
-    return Page(incident=one, episode=1, level=2, target="ntfy:ops", dedup_key="d" * 64)
+    return Page(incident=one, episode=1, level=2, target="ntfy:ops", dedup_key="d" * 64, at=first_seen)
 
 
 async def test_message(server: Server) -> None:
