@@ -142,6 +142,7 @@ async def incident(engine: Engine, fields: Fields) -> Response:
             "next_pages": to_json(history.next_pages),
             "escalations": [to_json(escalation) for escalation in history.escalations],
             "pages": [to_json(page) for page in history.pages],
+            "notices": [to_json(notice) for notice in history.notices],
             "audit": [to_json(entry) for entry in history.audit],
         }
     )
