@@ -414,7 +414,7 @@ SELECT c.now AT TIME ZONE 'UTC',
     EXISTS (SELECT FROM {schema}.escalation_unreadable u WHERE u.passed_until > c.now),
     row_security_active({incidents_name}::regclass), ({soonest}),
     CASE WHEN %(pages)s::boolean THEN ({due_targets}) END, CASE WHEN %(pages)s::boolean THEN ({due_notices}) END,
-    EXISTS (SELECT FROM {schema}.escalation_changes),
+    (SELECT min(h.id) FROM {schema}.escalation_changes h) IS NOT NULL,
     z.starts_at AT TIME ZONE 'UTC', z.ends_at AT TIME ZONE 'UTC', z.actor, z.reason, z.lifts_schedule
 FROM (SELECT coalesce(%(at)s::timestamptz, now()) AS now) AS c
 LEFT JOIN {schema}.escalation_pauses z ON z.ends_at > c.now

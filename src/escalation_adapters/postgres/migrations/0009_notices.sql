@@ -11,6 +11,8 @@ CREATE TABLE {schema}.escalation_changes (
     first_seen timestamptz
 );
 CREATE INDEX escalation_changes_key ON {schema}.escalation_changes (incident_key, id);
+-- A queue: each row is soon deleted, and every look reads past those that are not vacuumed.
+ALTER TABLE {schema}.escalation_changes SET (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
 
 -- due_at depends on the state, as in escalation_pages.
 CREATE TABLE {schema}.escalation_notices (
