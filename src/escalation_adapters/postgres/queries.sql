@@ -1272,7 +1272,8 @@ WHERE n.id = ANY(ARRAY(
 
 -- name: shift_notices
 -- A notice is made at the present instant. So one that was made later than now was made before the clock stepped back.
-UPDATE {schema}.escalation_notices n SET created_at = n.created_at - %(step)s, due_at = n.due_at - %(step)s
+UPDATE {schema}.escalation_notices n SET
+    created_at = n.created_at - %(step)s::interval, due_at = n.due_at - %(step)s::interval
 WHERE n.id = ANY(ARRAY(
     SELECT e.id FROM {schema}.escalation_notices e
     WHERE e.state IN ('pending', 'leased') AND e.created_at > %(now)s FOR NO KEY UPDATE SKIP LOCKED))
