@@ -163,7 +163,9 @@ def test_settings_are_the_engines(ask: Ask, shop: Path) -> None:
     assert ("1000", "3", "Europe/Berlin") == tuple(
         found.json["settings"][name] for name in ("ESC_TICK_MS", "MAX_ESC_LEVEL", "ESC_TZ")
     )
-    assert {"hook:ops": "slack", "mail:ops": "mail"} == found.json["targets"]
+    assert {"hook:ops": "slack", "mail:ops": "mail"} == {
+        name: one["channel"] for name, one in found.json["targets"].items()
+    }
     assert "mail:ops\tmail\n" in ask("config", "check").out
     assert not (shop / "shop.db").exists()
 

@@ -102,3 +102,21 @@ def test_the_command_that_a_message_names_lists_all_of_its_notices(on_sqlite: Co
     assert "bundle: is not the key of a bundle" in on_sqlite("notices", "--bundle", "xyz").err
     health = on_sqlite("health")
     assert "1 notices of the last day were not told; see escalation notices --state dead" in health.err
+
+
+def test_config_check_shows_who_gets_notices(on_sqlite: Console) -> None:
+    """By settings, or else by the notifier; and what a notifier cannot tell is a warning."""
+    env = {
+        "ESC_TARGETS": '{"slack:ops": "https://h/x", "pagerduty:db": "pagerduty://R0UT1NGK3Y0000000000000000000HUS"}',
+        "ESC_DEFAULT_TARGET": "slack:ops",
+        "ESC_NOTICES": '{"slack:ops": ["acknowledged"]}',
+    }
+    found = on_sqlite("config", "check", "--json", **env).json["targets"]
+    assert {"log": [], "slack:ops": ["acknowledged"], "pagerduty:db": ["resolved"]} == {
+        name: one["notices"] for name, one in found.items()
+    }
+    assert (True, False) == (found["slack:ops"]["bundles"], found["slack:ops"]["threads"])
+    env["ESC_NOTICES"] = '{"pagerduty:db": ["ack_expired"]}'
+    checked = on_sqlite("config", "check", **env)
+    assert "pagerduty:db\tpagerduty\tthreads\t\n" in checked.out
+    assert "pagerduty:db gets no notices ack_expired: its notifier cannot tell them" in checked.err

@@ -116,7 +116,8 @@ def test_config_check_lists_plugins(paging: Console) -> None:
         {"name": "ESC_PLUGINS pager:schedules", "kind": "schedule source", "targets": []},
         {"name": "ESC_PLUGINS pager:heartbeat", "kind": "heartbeat", "targets": []},
     ] == found["plugins"]
-    assert {"log": "log", "slack:ops": "slack", "sms:ops": "sms", "sms:dev": "sms"} == found["targets"]
+    channels = {name: one["channel"] for name, one in found["targets"].items()}
+    assert {"log": "log", "slack:ops": "slack", "sms:ops": "sms", "sms:dev": "sms"} == channels
     assert "ESC_PLUGINS pager:notifier\tnotifier\tsms:ops, sms:dev\n" in paging("config", "check", **env).out
 
 

@@ -8,7 +8,9 @@ from typing import Any
 import attrs
 import click
 
-from escalation_core import Engine, Notifier, Settings
+from escalation_core import Engine, NoticeKind, Notifier, Settings
+from escalation_core.rules.abilities import abilities_of
+from escalation_core.rules.notices import Wanted
 from escalation_core.settings import SECRETS
 
 from ..logs import set_up_logging
@@ -56,8 +58,8 @@ def check(context: Context, as_json: bool) -> None:
     if checked.plugins:
         plugins = [(one["name"], one["kind"], ", ".join(one["targets"])) for one in checked.plugins]
         table("Plug-ins", ("plug-in", "kind", "targets"), plugins, empty="")
-    if context.app is not None:
-        table("Targets", ("target", "channel"), list(checked.targets.items()), empty="no notifier")
+    if context.app is not None or len(checked.targets) > 1:
+        table("Targets", ("target", "channel", "can", "notices"), _target_rows(checked.targets), empty="no notifier")
     for warning in checked.warnings:
         click.echo(f"warning: {warning}", err=True)
 
@@ -68,8 +70,8 @@ class _Checked:
 
     settings: Settings
     warnings: Sequence[str]
-    targets: Mapping[str, str]
-    """The channel of each target."""
+    targets: Mapping[str, Mapping[str, Any]]
+    """Of each target its channel, what its notifier can do, and the notices that it gets."""
     plugins: Sequence[Mapping[str, Any]] = ()
 
 
@@ -83,17 +85,44 @@ def _checked(context: Context) -> _Checked:
     load = policies_loader(settings)
     file = () if load is None else check_policies(load(), settings, any_schedule=bool(plugins.schedules))
     listed = [{"name": one.name, "kind": one.kind.value, "targets": list(one.targets)} for one in plugins.loaded]
-    warnings = [*settings.warnings, *unheard(settings, plugins), *file]
-    return _Checked(settings, warnings, _channels([*notifiers, *plugins.notifiers]), listed)
+    targets, beyond = _targets(settings, [*notifiers, *plugins.notifiers])
+    warnings = [*settings.warnings, *unheard(settings, plugins), *file, *beyond]
+    return _Checked(settings, warnings, targets, listed)
 
 
 def _in_code(engine: Engine) -> _Checked:
     """Return what is known of the engine of ``--app``. Its code has checked the rest."""
-    return _Checked(engine.settings, engine.settings.warnings, _channels(engine.notifiers))
+    targets, beyond = _targets(engine.settings, engine.notifiers)
+    return _Checked(engine.settings, [*engine.settings.warnings, *beyond], targets)
 
 
-def _channels(notifiers: Sequence[Notifier]) -> Mapping[str, str]:
-    return {target: one.channel for one in notifiers for target in one.targets}
+def _targets(settings: Settings, notifiers: Sequence[Notifier]) -> tuple[Mapping[str, Mapping[str, Any]], list[str]]:
+    """Return what each target can get and gets, and warnings of what it cannot."""
+    served = {target: one for one in notifiers for target in one.targets}
+    abilities = {target: abilities_of(one) for target, one in served.items()}
+    wanted = Wanted(abilities=abilities, given=settings.notices, routes=settings.routes)
+    found = {
+        target: {
+            "channel": served[target].channel,
+            "bundles": can.bundles,
+            "threads": can.threads,
+            "notices": [kind.value for kind in NoticeKind if wanted.wants(kind, target, None, 0)],
+        }
+        for target, can in abilities.items()
+    }
+    return found, wanted.warnings()
+
+
+def _target_rows(targets: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    return [
+        (
+            name,
+            one["channel"],
+            ", ".join(ability for ability in ("bundles", "threads") if one[ability]),
+            ", ".join(one["notices"]),
+        )
+        for name, one in targets.items()
+    ]
 
 
 def _rhythm(settings: Settings, severity: str, spans: Sequence[timedelta]) -> tuple[object, ...]:

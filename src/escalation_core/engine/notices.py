@@ -50,12 +50,17 @@ class NoticeMaker:
     settings: Settings
     wanted: Wanted
     _expired_at: float | None = None
+    _announced: bool = False
 
     async def make(self, *, changes: bool) -> int:
         """Make notices if there are ``changes``, and return of how many changes.
 
         If the store fails, the next tick tries again: the tick itself is complete.
         """
+        if not self._announced:
+            self._announced = True
+            for warning in self.wanted.warnings():
+                log.warning(warning)
         now = monotonic()
         self._expired_at = now if self._expired_at is None else self._expired_at
         late = now - self._expired_at >= EXPIRES_EVERY.total_seconds()

@@ -65,6 +65,19 @@ class Wanted:
             for route in self.routes
         )
 
+    def warnings(self) -> list[str]:
+        """Return a warning for each target of this engine that is to get notices which its notifier cannot tell."""
+        asked = {name: set(kinds) for name, kinds in self.given.items()}
+        for route in self.routes:
+            for name in route.targets:
+                asked.setdefault(name, set()).update(route.notices)
+        beyond = {name: kinds - self.abilities[name].notices for name, kinds in asked.items() if self.serves(name)}
+        return [
+            f"{name} gets no notices {', '.join(sorted(kinds))}: its notifier cannot tell them"
+            for name, kinds in sorted(beyond.items())
+            if kinds
+        ]
+
     def notices_of(self, changed: ChangedIncident, arrivals: Sequence[Arrival]) -> list[NewNotice]:
         """Return the notices of a change, for those whose pages of its episode arrived.
 

@@ -125,6 +125,20 @@ def test_threads_end_with_the_incident() -> None:
         assert [2] == [one.change.episode for one in wanted.notices_of(other, arrivals)]
 
 
+def test_what_a_notifier_cannot_tell_is_said() -> None:
+    """A target of another worker is that worker's."""
+    can = Abilities(notices=frozenset({NoticeKind.RESOLVED}))
+    wanted = Wanted(
+        abilities={"a": can, "b": can, "c": Abilities(), "d": can},
+        given={"a": frozenset({NoticeKind.RESOLVED}), "b": EVERY_KIND, "elsewhere": EVERY_KIND},
+        routes=[Route(targets=("c", "d"), notices=frozenset({NoticeKind.RESOLVED}))],
+    )
+    assert [
+        "b gets no notices ack_expired, acknowledged: its notifier cannot tell them",
+        "c gets no notices resolved: its notifier cannot tell them",
+    ] == wanted.warnings()
+
+
 # --- changes
 
 
