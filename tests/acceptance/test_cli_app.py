@@ -166,7 +166,7 @@ def test_settings_are_the_engines(ask: Ask, shop: Path) -> None:
     assert {"hook:ops": "slack", "mail:ops": "mail"} == {
         name: one["channel"] for name, one in found.json["targets"].items()
     }
-    assert "mail:ops\tmail\n" in ask("config", "check").out
+    assert "mail:ops\tmail\t\t\n" in ask("config", "check").out
     assert not (shop / "shop.db").exists()
 
 
