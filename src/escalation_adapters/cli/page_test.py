@@ -39,7 +39,7 @@ NOTE_TIMEOUT = 10
 
 @click.command("test-page")
 @click.argument("targets", nargs=-1, metavar="[TARGET]...")
-@click.option("--all", "everything", is_flag=True, help="Every target of ESC_TARGETS.")
+@click.option("--all", "everything", is_flag=True, help="Every target of ESC_TARGETS and of the plug-ins.")
 @reason_option
 @actor_option
 @json_option

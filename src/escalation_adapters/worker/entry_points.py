@@ -1,13 +1,14 @@
 """The entry points of installed distributions. Where no distribution has any, ``importlib.metadata`` is not loaded."""
 
+import os
 import sys
 from collections.abc import Iterator
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import NamedTuple
 
-_PREFIX = "escalation."
-"""How the names of the groups begin."""
+_PREFIX = b"[escalation."
+"""How the heading of a group of the library begins."""
 
 
 class EntryPoint(NamedTuple):
@@ -40,12 +41,21 @@ def find_entry_points(*groups: str) -> Iterator[EntryPoint]:
 
 def _may_have_groups(place: str) -> bool:
     """Return whether a folder of the path of imports has a distribution with such a group, or may have one."""
-    folder = Path(place or ".")
+    if Path(place).is_file():
+        return True
     try:
-        files = [found for kind in ("dist", "egg") for found in folder.glob(f"*.{kind}-info/entry_points.txt")]
-        return folder.is_file() or any(f"[{_PREFIX}".encode() in file.read_bytes() for file in files)
-    except (OSError, ValueError):  # importlib.metadata passes over such a folder, too
+        with os.scandir(place or ".") as found:
+            folders = [Path(one.path) for one in found if one.name.endswith((".dist-info", ".egg-info"))]
+    except (OSError, ValueError):  # importlib.metadata passes over such a place, too
         return False
+    return any(_PREFIX in _content(folder / "entry_points.txt") for folder in folders)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
 
 
 def _unusual_finders() -> bool:

@@ -48,7 +48,7 @@ class Plugin:
 
 @attrs.frozen
 class Plugins:
-    """The plug-ins of a process, with the settings that they belong to."""
+    """The plug-ins of a process: those that could be loaded, and what is wrong with the others."""
 
     loaded: Sequence[Plugin] = ()
     problems: Mapping[str, Problem] = attrs.field(factory=dict)
