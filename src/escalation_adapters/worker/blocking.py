@@ -79,6 +79,7 @@ class BlockingEngine:
     health = _blocking(Engine.health)
     open_incidents = _blocking(Engine.open_incidents)
     pages = _blocking(Engine.pages)
+    notices = _blocking(Engine.notices)
     is_healthy = _blocking(Engine.is_healthy)
 
     def __init__(

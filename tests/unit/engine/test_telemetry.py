@@ -507,6 +507,7 @@ async def test_names_and_units(seen: Seen, store: MemoryStore, clock: ManualCloc
         "escalation.delivery.duration": "s",
         "escalation.tick.lag": "s",
         "escalation.page.backlog": "{page}",
+        "escalation.notice.backlog": "{notice}",
         "escalation.page.dead": "{page}",
         "escalation.incident.overdue": "{incident}",
         "escalation.incident.oldest_overdue": "s",
