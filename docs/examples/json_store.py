@@ -329,7 +329,6 @@ class JsonOutbox(Port):
     """The pages."""
 
     settled = refuses("read the audit")
-    pages_of = refuses("list the open incidents")
 
     async def enqueue(self, pages: Sequence[model.NewPage], now: datetime) -> None:
         table = self.tables.pages
@@ -441,6 +440,9 @@ class JsonOutbox(Port):
         found = [page for number, page in self.tables.pages.items() if number > after and state in (None, page.state)]
         found = [page for page in found if incident_key in (None, page.incident_key) and target in (None, page.target)]
         return found[:limit]
+
+    async def pages_of(self, episodes: Sequence[tuple[str, int]]) -> Sequence[PageRecord]:
+        return [page for page in self.tables.pages.values() if (page.incident_key, page.episode) in episodes]
 
     async def pages_of_bundle(self, prefix: str) -> Sequence[PageRecord]:
         return [page for page in self.tables.pages.values() if (page.bundle or "").startswith(prefix)]
