@@ -16,6 +16,7 @@ MIGRATIONS = [
     "0006_on_call_index",
     "0007_delivery",
     "0008_delivery_indexes",
+    "0009_notices",
 ]
 NAMES = [*MIGRATIONS, "attached to public.incidents"]
 """The steps that the first ``up`` of a database returns."""

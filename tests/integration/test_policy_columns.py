@@ -39,7 +39,7 @@ def downgrade(dsn: str, table: str) -> None:
         ALTER TABLE escalation_events DROP COLUMN policy, DROP COLUMN position;
         ALTER TABLE escalation_workers DROP COLUMN policies;
         ALTER TABLE escalation_recalc DROP COLUMN reload_requested_at;
-        DROP TABLE escalation_policies, escalation_overrides;
+        DROP TABLE escalation_policies, escalation_overrides, escalation_changes, escalation_notices;
         ALTER TABLE escalation_events DROP COLUMN outcome;
         ALTER TABLE escalation_pages DROP COLUMN via, DROP COLUMN schedule_digest;
         DROP INDEX escalation_audit_walks;
@@ -112,7 +112,7 @@ async def test_until_then_nothing_runs(pg_dsn: str) -> None:
     execute(pg_dsn, ALERTS)
     await attach(pg_dsn, "alerts", status=STATUS)
     downgrade(pg_dsn, "alerts")
-    with pytest.raises(StoreNotReady, match="is at version 2 and 8 is needed; run: escalation migrate up"):
+    with pytest.raises(StoreNotReady, match="is at version 2 and 9 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
     assert any("has no column 'policy' yet" in fault for fault in await migrate.check(pg_dsn))
     async with await AsyncConnection.connect(pg_dsn) as holder:
@@ -297,6 +297,18 @@ async def test_long_labels_make_a_scan_smaller(migrated_dsn: str) -> None:
         assert [f"k{n:03}" for n in range(1, 201)] == found
         assert 70 > max(sizes)
     await store.aclose()
+
+
+async def test_new_tables_come_with_the_rights_that_a_worker_had(migrated_dsn: str) -> None:
+    """A migration gives them for its new tables, so that an update of the library stops no worker."""
+    name = f"worker_{secrets.token_hex(4)}"
+    execute(migrated_dsn, f"CREATE ROLE {name}; GRANT SELECT, INSERT ON escalation_pages TO {name}")
+    execute(migrated_dsn, "DROP TABLE escalation_changes, escalation_notices")
+    execute(migrated_dsn, "DELETE FROM escalation_migrations WHERE name = '0009_notices'")
+    await migrate.up(migrated_dsn)
+    for table in ("escalation_changes", "escalation_notices"):
+        rights = "has_table_privilege(%s, %s, 'INSERT'), has_table_privilege(%s, %s, 'DELETE')"
+        assert [(True, False)] == select(migrated_dsn, f"SELECT {rights}", name, table, name, table)
 
 
 @pytest.mark.direct("a pooler refuses the option that sets the role")

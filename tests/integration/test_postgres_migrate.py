@@ -20,9 +20,10 @@ async def test_up_makes_everything_once(pg_dsn: str) -> None:
     """The first ``up`` applies every migration to an empty database; the second ``up`` applies none."""
     said: list[str] = []
     assert NAMES == list(await migrate.up(pg_dsn, say=said.append, create=True))
-    assert [*(f"applying {name}" for name in MIGRATIONS), "created the table public.incidents"] == said[:9]
+    first = [*(f"applying {name}" for name in MIGRATIONS), "created the table public.incidents"]
+    assert first == said[: len(first)]
     assert len(COLUMNS_OF_THE_ENGINE) == len([line for line in said[3:] if line.startswith("column ")])
-    assert len(said) == 9 + len(COLUMNS_OF_THE_ENGINE)
+    assert len(said) == len(first) + len(COLUMNS_OF_THE_ENGINE)
     before = catalogue(pg_dsn)
     assert [] == list(await migrate.up(pg_dsn, create=True))
     assert before == catalogue(pg_dsn)
@@ -46,7 +47,7 @@ def test_print_sql_is_in_the_words_of_the_installation() -> None:
     text = migrate.print_sql(schema="app", table="tickets", columns=COLUMNS, existing="page")
     assert 'ALTER TABLE "app"."tickets" ADD COLUMN "escalation_level" int' in text
     assert 'ADD COLUMN "acked"' not in text
-    assert [True] * 8 == [f"'{name}'" in text for name in MIGRATIONS]
+    assert [True] * len(MIGRATIONS) == [f"'{name}'" in text for name in MIGRATIONS]
 
 
 async def test_two_ups_at_once_migrate_once(pg_dsn: str) -> None:
@@ -94,8 +95,8 @@ async def test_connect_to_an_unmigrated_database_names_the_command(pg_dsn: str) 
     with pytest.raises(StoreNotReady, match="run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
     await migrate.up(pg_dsn, create=True)
-    execute(pg_dsn, "DELETE FROM escalation_migrations WHERE version = 8")
-    with pytest.raises(StoreNotReady, match="is at version 7 and 8 is needed; run: escalation migrate up"):
+    execute(pg_dsn, "DELETE FROM escalation_migrations WHERE version = 9")
+    with pytest.raises(StoreNotReady, match="is at version 8 and 9 is needed; run: escalation migrate up"):
         await PostgresStore.connect(pg_dsn)
 
 

@@ -162,7 +162,7 @@ MIGRATE = "; run: manage.py migrate; if no migration has the operation, add one:
         (
             ["m2"],
             "DELETE FROM escalation_migrations WHERE version > 3",
-            f"schema 'public' is at version 3 and 8 is needed{MIGRATE}",
+            f"schema 'public' is at version 3 and 9 is needed{MIGRATE}",
         ),
     ],
 )
