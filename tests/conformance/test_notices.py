@@ -175,6 +175,40 @@ async def test_an_acknowledgement_that_expires_is_told(harness: StoreHarness) ->
     assert [("acknowledged", "k", "ops", 1, "ann"), ("ack_expired", "k", "ops", 1, "ann")] == told(notifier)
 
 
+async def test_what_a_tick_finds_expired_the_same_tick_tells(harness: StoreHarness) -> None:
+    """Also if there was no change before this tick."""
+    clock = ManualClock(START)
+    notifier = TellingNotifier("ops")
+    policies = Policies.from_mapping(
+        {"policies": {"p": {"levels": [{"after": "5m"}], "ack_timeout": "10m"}}, "assign": [{"policy": "p"}]}
+    )
+    engine = engine_on(await harness.open(clock), notifier, policies=policies)
+    await paged(engine, clock, "k")
+    await engine.acknowledge("k", by="ann")
+    await engine.tick()
+    clock.advance(11 * MINUTE)
+    await engine.tick()
+    assert ["acknowledged", "ack_expired"] == [notice.kind.value for notice in notifier.notices]
+
+
+async def test_what_a_target_of_another_worker_does_not_want_leaves_no_trace(harness: StoreHarness) -> None:
+    """One worker makes the notices, and the worker that serves the target knows that it gets none."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    quiet = engine_on(store, TellingNotifier("ops"), notices={"ops": set()})
+    keys = [f"k{number:02}" for number in range(20)]
+    await paged(quiet, clock, *keys)
+    other = engine_on(await harness.again(store), TellingNotifier("elsewhere"))
+    for key in keys:
+        await other.acknowledge(key)
+    await other.tick()
+    assert 20 == len(await states(store))
+    report = await quiet.deliver()
+    assert (0, 0) == (report.notices_delivered, report.notices_lost)
+    assert [] == await states(store)
+    assert not [warning for warning in (await quiet.health()).warnings if "notices" in warning]
+
+
 # --- threads
 
 
@@ -199,6 +233,31 @@ async def test_each_thread_is_resolved_once(harness: StoreHarness) -> None:
     assert ("resolved", "k", "pager", 3, "ann") == told(threads)[-1]
     assert 3 == len(threads.notices)
     assert {page.thread_key for page in threads.pages} == {notice.thread_key for notice in threads.notices}
+
+
+async def test_the_end_of_a_thread_waits_for_its_turn(harness: StoreHarness) -> None:
+    """Through a pause, an outage and an hour of pages: an open thread is worse than a late end. Others expire."""
+    clock = ManualClock(START)
+    down = True
+    threads = TellingNotifier(
+        "pager", threads=True, answer_notice=lambda notice: Retry("down") if down else Delivered()
+    )
+    plain = TellingNotifier("chat", answer_notice=lambda notice: Retry("down"))
+    store = await harness.open(clock)
+    engine = engine_on(store, threads, plain, notices={name: {NoticeKind.RESOLVED} for name in ("pager", "chat")})
+    await paged(engine, clock, "k")
+    await engine.resolve("k")
+    await engine.tick()
+    await engine.pause(3 * HOUR)
+    clock.advance(4 * HOUR)
+    await engine.tick()
+    assert {"pager": "pending", "chat": "expired"} == {target: state for _, target, state in await states(store)}
+    [warning] = [warning for warning in (await engine.health()).warnings if "notices" in warning]
+    assert "1 notices of the last day were not told; see escalation notices --state expired" == warning
+    down = False
+    clock.advance(HOUR)
+    await engine.tick()
+    assert {"pager": "delivered", "chat": "expired"} == {target: state for _, target, state in await states(store)}
 
 
 # --- after the pages, and behind them
@@ -298,6 +357,42 @@ async def test_many_notices_go_in_one_message(harness: StoreHarness) -> None:
     assert [] == notifier.notices
 
 
+async def test_a_bundle_that_is_refused_loses_only_the_notice_with_the_fault(harness: StoreHarness) -> None:
+    """The others go alone."""
+    clock = ManualClock(START)
+
+    class Fussy(TellingNotifier):
+        def __init__(self) -> None:
+            super().__init__("ops", answer_notice=lambda one: Rejected("bad") if "poison" in one.title else Delivered())
+            self.abilities = Abilities(
+                bundles=True, notices=EVERY_KIND, asked=EVERY_KIND, budgets={"ops": Budget(rate=1, burst=40)}
+            )
+            self.bundles = 0
+
+        async def send_bundle(self, _: object) -> Outcome:
+            return Delivered()
+
+        async def tell_bundle(self, _: NoticeBundle) -> Outcome:
+            self.bundles += 1
+            return Rejected("bad")
+
+    notifier = Fussy()
+    store = await harness.open(clock)
+    engine = engine_on(store, notifier)
+    keys = [*(f"k{number:02}" for number in range(29)), "poison"]
+    await paged(engine, clock, *keys)
+    clock.advance(HOUR)
+    for key in keys:
+        await engine.resolve(key)
+    for _ in range(9):
+        await engine.tick()
+        clock.advance(MINUTE)
+    assert 1 == notifier.bundles
+    ends = await store.read(lambda tx: notices(tx).notices(limit=99))
+    assert ["poison"] == [one.incident_key for one in ends if one.state.value != "delivered"]
+    assert "dead" == ends[-1].state.value
+
+
 # --- attempts
 
 
@@ -323,6 +418,75 @@ async def test_notices_that_cannot_be_told_end(harness: StoreHarness, outcome: O
     assert (await engine.health()).ok
 
 
+async def test_an_acknowledgement_that_was_taken_back_is_not_told(harness: StoreHarness) -> None:
+    """Neither before its notice is made, nor after its first attempt failed: the incident escalates again."""
+    clock = ManualClock(START)
+    notifier = TellingNotifier("ops", answer_notice=lambda notice: Retry("down"))
+    store = await harness.open(clock)
+    engine = engine_on(store, notifier)
+    await paged(engine, clock, "k")
+    await engine.acknowledge("k")
+    await engine.unacknowledge("k")
+    await engine.tick()
+    assert [] == await states(store)
+    await engine.acknowledge("k")
+    await engine.tick()
+    assert 1 == len(notifier.notices)
+    await engine.unacknowledge("k")
+    clock.advance(MINUTE)
+    await engine.tick()
+    assert 1 == len(notifier.notices)
+    assert [("acknowledged", "ops", "expired")] == await states(store)
+
+
+async def test_a_newer_notice_ends_an_older_one_that_failed(harness: StoreHarness) -> None:
+    """Its target knows by then that the incident is resolved."""
+    clock = ManualClock(START)
+
+    def answer(notice: Notice) -> Outcome:
+        return Retry("down") if notice.kind is NoticeKind.ACKNOWLEDGED else Delivered()
+
+    notifier = TellingNotifier("ops", answer_notice=answer)
+    store = await harness.open(clock)
+    engine = engine_on(store, notifier)
+    await paged(engine, clock, "k")
+    await engine.acknowledge("k")
+    await engine.tick()
+    await engine.resolve("k")
+    await engine.tick()
+    clock.advance(MINUTE)
+    report = await engine.deliver()
+    assert 1 == report.notices_lost
+    assert [("acknowledged", "ops", "expired"), ("resolved", "ops", "delivered")] == await states(store)
+    [old, _] = await store.read(lambda tx: notices(tx).notices(limit=9))
+    assert "a newer notice follows; down" == old.reason
+    assert ["acknowledged", "resolved"] == [notice.kind.value for notice in notifier.notices]
+
+
+async def test_a_receiver_that_throttles_notices_gets_pages(harness: StoreHarness) -> None:
+    """Only its notices are held, for as long as it asks; they neither hold nor slow its pages."""
+    clock = ManualClock(START)
+    notifier = TellingNotifier("ops", answer_notice=lambda notice: Retry("slow down", HOUR / 2, throttled=True))
+    store = await harness.open(clock)
+    engine = engine_on(store, notifier)
+    await paged(engine, clock, "a", "b")
+    await engine.acknowledge("a")
+    await engine.tick()
+    assert 1 == len(notifier.notices)
+    await engine.acknowledge("b")
+    await paged(engine, clock, "c")
+    assert "c" == notifier.pages[-1].incident_key
+    assert 1 == len(notifier.notices)
+    assert timedelta(minutes=1) <= await engine.next_claim_in(), "a loop that waits for it does not spin"
+    clock.advance(HOUR / 2 - SECOND)
+    await engine.tick()
+    assert 1 == len(notifier.notices)
+    assert timedelta() < await engine.next_claim_in() <= SECOND
+    clock.advance(SECOND)
+    await engine.tick()
+    assert 3 == len(notifier.notices)
+
+
 async def test_a_notice_that_no_worker_serves_expires(harness: StoreHarness) -> None:
     """Its target is another worker's, which decides whether it gets the notice, and never comes."""
     clock = ManualClock(START)
@@ -332,7 +496,7 @@ async def test_a_notice_that_no_worker_serves_expires(harness: StoreHarness) -> 
     await engine.resolve("k")
     await engine.tick()
     assert [("resolved", "gone", "pending")] == await states(store)
-    clock.advance(2 * HOUR)
+    clock.advance(timedelta(days=8))
     await engine.resolve("k")
     await engine.open("k", severity="critical", first_seen=clock() - HOUR)
     await engine.tick()

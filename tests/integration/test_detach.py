@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from escalation_adapters.postgres import CannotAttach, ExistingIncidents, PostgresStore, StatusMapping, migrate
-from escalation_core import Engine, InvalidValue, StoreNotReady, StoreRefused
-from escalation_core.testing import RecordingNotifier
+from escalation_core import Engine, InvalidValue, Retry, SettingsRouter, StoreNotReady, StoreRefused
+from escalation_core.testing import RecordingNotifier, TellingNotifier
 
 from .host_tables import ALERTS, dump, execute
 from .migrations import select
@@ -84,6 +84,36 @@ async def test_detach_cancels_pages_and_says_what_it_removes(pg_dsn: str) -> Non
     assert [("cancelled", "detached", 1250)] == select(
         pg_dsn, "SELECT state, reason, count(*) FROM escalation_pages GROUP BY 1, 2"
     )
+
+
+async def test_another_table_gets_no_notices_of_the_old_one(pg_dsn: str) -> None:
+    """Its keys may have another type, in which those of the old table cannot be read."""
+    execute(pg_dsn, ALERTS)
+    await attach(pg_dsn)
+    notifier = TellingNotifier("ops", answer_notice=lambda notice: Retry("down"))
+
+    async def engine() -> Engine:
+        router = SettingsRouter(default_target="ops")
+        return Engine(await PostgresStore.connect(pg_dsn), notifiers=[notifier], router=router)
+
+    async with await engine() as first:
+        await first.tick()
+        paged = [page.incident_key for page in notifier.pages]
+        await first.acknowledge(paged[0])
+        await first.tick()
+        await first.acknowledge(paged[1])
+    assert 1 == len(notifier.notices)
+    execute(pg_dsn, "DELETE FROM escalation_workers")
+    await migrate.detach(pg_dsn)
+    assert [("expired", "detached")] == select(pg_dsn, "SELECT state, reason FROM escalation_notices")
+    assert [0] == select(pg_dsn, "SELECT count(*) FROM escalation_changes")
+    execute(pg_dsn, "CREATE TABLE faults (id bigint PRIMARY KEY, at timestamptz DEFAULT now() - interval '1 h')")
+    await migrate.attach(pg_dsn, table="faults", columns={"incident_key": "id", "first_seen": "at:read"})
+    execute(pg_dsn, "INSERT INTO faults VALUES (7)")
+    async with await engine() as second:
+        await second.tick()
+    assert "7" == notifier.pages[-1].incident_key
+    assert 1 == len(notifier.notices)
 
 
 async def test_detach_waits_for_workers_to_stop(pg_dsn: str) -> None:

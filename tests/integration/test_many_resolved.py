@@ -50,10 +50,34 @@ async def test_ten_thousand_are_resolved_by_one_statement(migrated_dsn: str) -> 
         await PostgresStore.connect(migrated_dsn), settings=Settings(), notifiers=[notifier], router=router
     ) as engine:
         await engine.open("new", severity="critical", first_seen=await engine.now() - HOUR)
-        report = await engine.tick()
-    assert report.delivery is not None
-    assert INCIDENTS == report.delivery.notices_delivered
-    assert 1 == report.delivery.delivered
+        reports = [await engine.tick() for _ in range(30) if len(notifier.notices) < INCIDENTS]
+    told = [report.delivery.notices_delivered for report in reports if report.delivery is not None]
+    assert INCIDENTS == sum(told)
+    assert ["page"] == [one for one in order if one != "notice"]
     assert "page" == order[0]
     assert {NoticeKind.RESOLVED} == {notice.kind for notice in notifier.notices}
     assert INCIDENTS == len({notice.dedup_key for notice in notifier.notices})
+
+
+async def test_a_runner_escalates_while_it_makes_their_notices(migrated_dsn: str) -> None:
+    """It makes one batch in each tick, so what falls due meanwhile escalates before the last notice is made."""
+    with psycopg.connect(migrated_dsn, autocommit=True) as connection:
+        connection.execute(OPEN, (INCIDENTS,))
+        connection.execute("SET escalation.engine = 'on'")
+        connection.execute(PAGED)
+        connection.execute("RESET escalation.engine")
+        connection.execute(RESOLVE)
+        notifier, router = TellingNotifier("ops"), SettingsRouter(default_target="ops")
+        async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[notifier], router=router) as engine:
+            left = [INCIDENTS]
+            for number in range(30):
+                key = f"new {number}"
+                await engine.open(key, severity="critical", first_seen=await engine.now() - HOUR)
+                report = await engine.tick(deliver=False)
+                assert [key] == [one.incident_key for one in report.examples if one.outcome == "escalate"]
+                [count] = connection.execute("SELECT count(*) FROM escalation_changes").fetchone() or [0]
+                assert left[-1] - count <= 1000
+                left.append(count)
+                if not count and (await engine.next_tick_in(report)) > timedelta():
+                    break
+    assert [*range(INCIDENTS, -1, -1000)] == left[: INCIDENTS // 1000 + 1]

@@ -13,7 +13,7 @@ from .test_postgres_plans import nodes
 NOTICES = (
     *("note_changes", "ready_changes", "arrivals", "delete_changes", "find_due_notices", "claim_notices", "look"),
     *("write_notices", "settle_notices", "expire_notices", "shift_notices", "notices", "notices_of_key"),
-    *("notice_counts", "delete_notices"),
+    *("notice_counts", "delete_notices", "delete_notices_by_id"),
 )
 """The statements of notices."""
 ROWS = """
@@ -44,8 +44,8 @@ async def test_notices_read_no_whole_table(migrated_dsn: str, analyzed: bool) ->
         "instants": [now] * count, "actors": [None] * count, "begins": [now] * count, "ids": list(range(count)),
         "states": ["leased"] * count, "dues": [now] * count, "fences": [1] * count, "attempts": [0] * count,
         "reasons": [None] * count, "bundles": [None] * count, "targets": ["ops"], "capacities": [100], "limit": 1000,
-        "until": now, "now": now, "before": now, "step": "1 s", "after": 0, "since": now, "key": "k1", "state": None,
-        "target": None, "bundle": None, "pages": True, "at": None, "buckets": None,
+        "until": now, "now": now, "before": now, "resolved_before": now, "step": "1 s", "after": 0, "since": now,
+        "key": "k1", "state": None, "target": None, "bundle": None, "pages": True, "at": None, "buckets": None,
     }  # fmt: skip
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         if analyzed:

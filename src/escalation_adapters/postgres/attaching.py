@@ -225,5 +225,8 @@ CANCEL = """
 UPDATE {schema}.escalation_pages SET
     state = CASE state WHEN 'pending' THEN 'cancelled' ELSE 'cancelling' END,
     due_at = CASE state WHEN 'pending' THEN now() ELSE due_at END, reason = 'detached'
-WHERE state IN ('pending', 'leased')
+WHERE state IN ('pending', 'leased');
+UPDATE {schema}.escalation_notices SET state = 'expired', due_at = now(), fence = fence + 1, reason = 'detached'
+WHERE state IN ('pending', 'leased');
+DELETE FROM {schema}.escalation_changes
 """

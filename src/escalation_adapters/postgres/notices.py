@@ -37,9 +37,9 @@ class Notices:
         if changes:
             await self.session.later("note_changes", **_changes(changes))
 
-    async def ready(self, limit: int) -> Sequence[ChangedIncident]:
+    async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
         """Return changes, locked. Those that others have locked are left out."""
-        rows = await self.session.rows("ready_changes", limit=limit)
+        rows = await self.session.rows("ready_changes", limit=limit, now=now)
         return [ChangedIncident(_change(row[:7]), _incident(row[7], row[8:])) for row in rows]
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
@@ -75,7 +75,11 @@ class Notices:
             "claim_notices", targets=list(capacity), capacities=list(capacity.values()), until=until
         )
         return [
-            ClaimedNotice(NoticeRecord.from_row(row[:_COLUMNS], instant), _incident(row[_COLUMNS], row[_COLUMNS + 1 :]))
+            ClaimedNotice(
+                NoticeRecord.from_row(row[:_COLUMNS], instant),
+                _incident(row[_COLUMNS + 1], row[_COLUMNS + 2 :]),
+                followed=row[_COLUMNS],
+            )
             for row in rows
         ]
 
@@ -88,9 +92,14 @@ class Notices:
         """Write notices whose fence is still the one before theirs; return their ids."""
         return {number for (number,) in await self.session.rows("settle_notices", suffix=b"", **_written(notices))}
 
-    async def expire(self, *, before: datetime, now: datetime) -> int:
+    async def delete_notices(self, ids: Sequence[int]) -> None:
+        """Delete by id."""
+        if ids:
+            await self.session.later("delete_notices_by_id", ids=list(ids))
+
+    async def expire(self, *, before: datetime, resolved_before: datetime, now: datetime) -> int:
         """Update what no other transaction has locked."""
-        return await self.session.run("expire_notices", before=before, now=now)
+        return await self.session.run("expire_notices", before=before, resolved_before=resolved_before, now=now)
 
     async def shift(self, now: datetime, step: timedelta) -> None:
         """Update what no other transaction has locked."""

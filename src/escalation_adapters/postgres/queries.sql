@@ -1189,7 +1189,8 @@ WHERE EXISTS (SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = v.k
 WITH picked AS MATERIALIZED (
     SELECT c.* FROM {schema}.escalation_changes c
     WHERE NOT EXISTS (
-        SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = c.incident_key AND p.state = 'cancelling')
+        SELECT FROM {schema}.escalation_pages p
+        WHERE p.incident_key = c.incident_key AND p.state = 'cancelling' AND p.due_at > %(now)s)
     ORDER BY c.id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT c.id, c.kind, c.incident_key, c.episode, c.at AT TIME ZONE 'UTC', c.actor, c.first_seen AT TIME ZONE 'UTC',
@@ -1203,12 +1204,12 @@ WHERE NOT EXISTS (
 ORDER BY c.id
 
 -- name: arrivals
--- The claimed pages of some keys, of each episode and target the highest level of those that were delivered, or of all if none was,
+-- The pages of some keys that were sent or may have been, of each episode and target the highest level of those that were delivered, or of all if none was,
 -- unless the target knows that it is resolved.
 SELECT p.incident_key, p.episode, p.target, coalesce(max(p.level) FILTER (WHERE p.state = 'delivered'), max(p.level)),
     bool_or(p.state = 'delivered')
 FROM {schema}.escalation_pages p
-WHERE p.incident_key = ANY(%(keys)s::text[]) AND p.fence > 0 AND NOT EXISTS (
+WHERE p.incident_key = ANY(%(keys)s::text[]) AND (p.state IN ('leased', 'cancelling', 'delivered') OR p.fence > 1) AND NOT EXISTS (
     SELECT FROM {schema}.escalation_notices n
     WHERE n.incident_key = p.incident_key AND n.episode = p.episode AND n.target = p.target AND n.kind = 'resolved'
         AND n.state IN ('pending', 'leased', 'delivered'))
@@ -1230,7 +1231,8 @@ ON CONFLICT DO NOTHING
 DELETE FROM {schema}.escalation_changes WHERE id = ANY(%(ids)s::bigint[])
 
 -- name: claim_notices
--- Unsettled notices that are due, up to the capacity of each target, locked, with their incidents.
+-- Unsettled notices that are due, up to the capacity of each target, locked, with their incidents, and whether a newer one about
+-- the same episode follows.
 WITH picked AS MATERIALIZED (
     SELECT n.* FROM unnest(%(targets)s::text[], %(capacities)s::int[]) AS r (target, capacity) CROSS JOIN LATERAL (
         SELECT n.* FROM {schema}.escalation_notices n
@@ -1238,7 +1240,11 @@ WITH picked AS MATERIALIZED (
         ORDER BY n.due_at, n.id LIMIT r.capacity FOR NO KEY UPDATE SKIP LOCKED
     ) n
 )
-SELECT {notice}, i.{incident_key} IS NOT NULL, {row}
+SELECT {notice},
+    EXISTS (
+        SELECT FROM {schema}.escalation_notices f
+        WHERE f.incident_key = n.incident_key AND f.episode = n.episode AND f.target = n.target AND f.id > n.id),
+    i.{incident_key} IS NOT NULL, {row}
 FROM picked n LEFT JOIN LATERAL (
     SELECT {columns} FROM {incidents} i WHERE i.{incident_key} = n.incident_key::{key_type} LIMIT 1
 ) i ON true
@@ -1267,16 +1273,21 @@ WHERE n.id = v.id AND n.id = ANY(%(ids)s::bigint[]) AND n.fence = v.fence - 1 RE
 UPDATE {schema}.escalation_notices n SET state = 'expired', due_at = %(now)s, fence = n.fence + 1
 WHERE n.id = ANY(ARRAY(
     SELECT e.id FROM {schema}.escalation_notices e
-    WHERE e.state IN ('pending', 'leased') AND e.created_at < %(before)s AND (e.state = 'pending' OR e.due_at <= %(now)s)
+    WHERE e.state IN ('pending', 'leased') AND (e.state = 'pending' OR e.due_at <= %(now)s)
+        AND e.created_at < CASE e.kind WHEN 'resolved' THEN %(resolved_before)s::timestamptz ELSE %(before)s END
     FOR NO KEY UPDATE SKIP LOCKED))
 
 -- name: shift_notices
--- A notice is made at the present instant. So one that was made later than now was made before the clock stepped back.
+-- A notice is made at the present instant. So one that was made later than now was made before the clock stepped back. The due
+-- instant of another one may have been set before the step.
 UPDATE {schema}.escalation_notices n SET
-    created_at = n.created_at - %(step)s::interval, due_at = n.due_at - %(step)s::interval
+    created_at = CASE WHEN n.created_at > %(now)s THEN n.created_at - %(step)s::interval ELSE n.created_at END,
+    due_at = n.due_at - %(step)s::interval
 WHERE n.id = ANY(ARRAY(
     SELECT e.id FROM {schema}.escalation_notices e
-    WHERE e.state IN ('pending', 'leased') AND e.created_at > %(now)s FOR NO KEY UPDATE SKIP LOCKED))
+    WHERE e.state IN ('pending', 'leased')
+        AND (e.created_at > %(now)s OR e.state = 'pending' AND e.due_at > %(now)s)
+    FOR NO KEY UPDATE SKIP LOCKED))
 
 -- name: notices
 -- Notices by id.
@@ -1306,6 +1317,10 @@ WHERE state IN ('delivered', 'dead', 'expired') AND due_at >= %(since)s GROUP BY
 DELETE FROM {schema}.escalation_notices n
 WHERE n.state IN ('delivered', 'dead', 'expired') AND n.due_at < %(before)s AND NOT EXISTS (
     SELECT FROM {schema}.escalation_pages p WHERE p.incident_key = n.incident_key AND p.episode = n.episode)
+
+-- name: delete_notices_by_id
+-- Delete locked notices.
+DELETE FROM {schema}.escalation_notices WHERE id = ANY(%(ids)s::bigint[])
 
 -- name: delete_old_changes
 -- Delete changes of which no worker made notices.

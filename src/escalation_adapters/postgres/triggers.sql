@@ -105,7 +105,7 @@ BEGIN
         WHERE p.incident_key = OLD.{incident_key}::text COLLATE "default" AND p.state IN ('pending', 'leased');
     END IF;
     -- A worker makes notices of it, for those who were paged.
-    IF ended = 'resolved' OR ended = 'acknowledged' AND NOT is_resolved THEN
+    IF ended = 'resolved' OR ended = 'acknowledged' AND NOT is_resolved AND NOT was_resolved THEN
         INSERT INTO {schema}.escalation_changes (kind, incident_key, episode, at, actor, first_seen)
         SELECT ended, OLD.{incident_key}::text, coalesce(OLD.{episode}::int, 1), now(),
             CASE ended WHEN 'acknowledged' THEN NEW.{acknowledged_by}::text END,

@@ -39,14 +39,14 @@ _READY = f"""
 SELECT c.id, c.kind, c.incident_key, c.episode, c.at, c.actor, c.first_seen, i.incident_key IS NOT NULL, {SELECTED}
 FROM escalation_changes c LEFT JOIN incidents i ON i.incident_key = c.incident_key
 WHERE NOT EXISTS (
-    SELECT 1 FROM escalation_pages p WHERE p.incident_key = c.incident_key AND p.state = 'cancelling')
+    SELECT 1 FROM escalation_pages p WHERE p.incident_key = c.incident_key AND p.state = 'cancelling' AND p.due_at > ?)
 ORDER BY c.id LIMIT ?
 """
 _ARRIVALS = """
 SELECT p.episode, p.target, coalesce(max(p.level) FILTER (WHERE p.state = 'delivered'), max(p.level)),
     max(p.state = 'delivered')
 FROM escalation_pages p
-WHERE p.incident_key = ?1 AND p.fence > 0 AND NOT EXISTS (
+WHERE p.incident_key = ?1 AND (p.state IN ('leased', 'cancelling', 'delivered') OR p.fence > 1) AND NOT EXISTS (
     SELECT 1 FROM escalation_notices n
     WHERE n.incident_key = ?1 AND n.episode = p.episode AND n.target = p.target AND n.kind = 'resolved'
         AND n.state IN ('pending', 'leased', 'delivered'))
@@ -58,7 +58,11 @@ INSERT INTO escalation_notices (kind, incident_key, episode, level, target, dedu
 ON CONFLICT DO NOTHING
 """
 _CLAIM = f"""
-SELECT {_NOTICE}, i.incident_key IS NOT NULL, {SELECTED}
+SELECT {_NOTICE},
+    EXISTS (
+        SELECT 1 FROM escalation_notices f
+        WHERE f.incident_key = n.incident_key AND f.episode = n.episode AND f.target = n.target AND f.id > n.id),
+    i.incident_key IS NOT NULL, {SELECTED}
 FROM escalation_notices n LEFT JOIN incidents i ON i.incident_key = n.incident_key
 WHERE n.target = ? AND {_UNSETTLED} AND n.due_at <= ? ORDER BY n.due_at, n.id LIMIT ?
 """
@@ -67,11 +71,13 @@ _WRITE = (
 )
 _EXPIRE = f"""
 UPDATE escalation_notices AS n SET state = 'expired', due_at = :now, fence = fence + 1
-WHERE {_UNSETTLED} AND n.created_at < :before AND (n.state = 'pending' OR n.due_at <= :now)
+WHERE {_UNSETTLED} AND (n.state = 'pending' OR n.due_at <= :now)
+    AND n.created_at < CASE n.kind WHEN 'resolved' THEN :resolved_before ELSE :before END
 """
 _SHIFT = f"""
-UPDATE escalation_notices AS n SET created_at = created_at - :step, due_at = due_at - :step
-WHERE {_UNSETTLED} AND n.created_at > :now
+UPDATE escalation_notices AS n SET
+    created_at = CASE WHEN created_at > :now THEN created_at - :step ELSE created_at END, due_at = due_at - :step
+WHERE {_UNSETTLED} AND (n.created_at > :now OR n.state = 'pending' AND n.due_at > :now)
 """
 _DELETE = f"""
 DELETE FROM escalation_notices AS n WHERE {_SETTLED} AND due_at < ? AND NOT EXISTS (
@@ -93,9 +99,9 @@ class Notices:
         """Insert the changes of incidents that have a page."""
         await self.session.run_many(_NOTE, [_change_values(change) for change in changes])
 
-    async def ready(self, limit: int) -> Sequence[ChangedIncident]:
+    async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
         """Return changes by id. A transaction of SQLite has no rival."""
-        rows = await self.session.rows(_READY, (limit,))
+        rows = await self.session.rows(_READY, (micros(now), limit))
         return [ChangedIncident(_change(row[:7]), _incident(row[7:])) for row in rows]
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
@@ -149,7 +155,11 @@ class Notices:
             return [row for share in shares for row in share]
 
         claimed = [
-            ClaimedNotice(NoticeRecord.from_row(row[:_COLUMNS], instant), _incident(row[_COLUMNS:]))
+            ClaimedNotice(
+                NoticeRecord.from_row(row[:_COLUMNS], instant),
+                _incident(row[_COLUMNS + 1 :]),
+                followed=bool(row[_COLUMNS]),
+            )
             for row in await self.session.in_thread(found)
         ]
         return sorted(claimed, key=lambda one: (one.notice.due_at, one.notice.id))
@@ -171,9 +181,14 @@ class Notices:
 
         return await self.session.in_thread(settled)
 
-    async def expire(self, *, before: datetime, now: datetime) -> int:
+    async def delete_notices(self, ids: Sequence[int]) -> None:
+        """Delete by id."""
+        await self.session.run_many("DELETE FROM escalation_notices WHERE id = ?", [(number,) for number in ids])
+
+    async def expire(self, *, before: datetime, resolved_before: datetime, now: datetime) -> int:
         """Update the unsettled ones."""
-        return await self.session.run(_EXPIRE, {"before": micros(before), "now": micros(now)})
+        values = {"before": micros(before), "resolved_before": micros(resolved_before), "now": micros(now)}
+        return await self.session.run(_EXPIRE, values)
 
     async def shift(self, now: datetime, step: timedelta) -> None:
         """Update the unsettled ones."""

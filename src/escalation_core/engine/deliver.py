@@ -9,9 +9,9 @@ import attrs
 
 from ..errors import StoreError
 from ..model import NoticeRecord, Outcome, PageRecord, PageState
-from ..ports import Notifier, Store
+from ..ports import Notifier, Store, Transaction
 from ..rules.abilities import abilities_of, budgets_of
-from ..rules.notices import Wanted
+from ..rules.notices import LOST_NOTICE, Wanted
 from ..rules.unheard import GIVEN_UP
 from ..settings import Settings
 from .exchange import Exchange, Exchanger
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("escalation_core")
 
+MAX_TELLING_TIME = timedelta(seconds=5)
+"""How long a delivery pass claims notices at most. A host's tick waits for the pass, and escalations for the tick."""
 LINGER = timedelta(milliseconds=20)
 """How long a finished page waits at most for other pages, so that one transaction settles several."""
 SETTLE_AGAIN = timedelta(seconds=1)
@@ -107,7 +109,7 @@ class Delivery:
             return
         while True:
             left = longest - timedelta(seconds=monotonic() - began)
-            started = await self.start_due(until, claim=left > timedelta())
+            started = await self.start_due(until, claim=left > timedelta(), tell=longest - left < MAX_TELLING_TIME)
             until = until or started.at
             if started.settled:
                 tries = 0
@@ -127,20 +129,21 @@ class Delivery:
                 waited_at = started.at
                 await self.tasks.wait(wait)
 
-    async def start_due(self, until: datetime | None = None, *, claim: bool = True) -> Exchange:
+    async def start_due(self, until: datetime | None = None, *, claim: bool = True, tell: bool = True) -> Exchange:
         """Settle finished pages and claim as many as can start at once, in one transaction; start the attempts.
 
-        It claims only pages that were due at ``until``; None means now. Without ``claim`` it only settles. If the
+        It claims only pages that were due at ``until``; None means now. Without ``claim`` it only settles, and without
+        ``tell`` it claims no notices. If the
         caller is cancelled meanwhile, the work continues, and the claimed pages are sent.
         """
-        started = await self.tasks.outlive(self._start_due(until, claim=claim))
+        started = await self.tasks.outlive(self._start_due(until, claim=claim, tell=tell))
         await self.unheard.find_if_due()
         return started
 
-    async def _start_due(self, until: datetime | None, *, claim: bool) -> Exchange:
+    async def _start_due(self, until: datetime | None, *, claim: bool, tell: bool) -> Exchange:
         deadline = monotonic() + self.settings.retry.lease.total_seconds()
         claim = claim and not self.settings.dry_run and self.senders.has_capacity
-        done = await self._exchange(until, claim=claim)
+        done = await self._exchange(until, claim=claim, tell=tell)
         for send in done.sends:
             self.senders.began(send)
             self.tasks.start(self._attempt(send, deadline))
@@ -200,7 +203,10 @@ class Delivery:
                 break
             await rest(SETTLE_AGAIN)
         log.warning(
-            "%d pages that were sent could not be settled (%s); they will be sent again", len(self._finished), why
+            "%d pages and %d notices that were sent could not be settled (%s); they will be sent again",
+            len(self._finished),
+            len(self._told),
+            why,
         )
 
     async def _any_due(self) -> bool:
@@ -217,15 +223,19 @@ class Delivery:
         wait = self.shares.next_slot_in(await self.store.next_due(canary=None, pages=True), until)
         return None if wait is None or wait >= left else wait
 
-    async def _exchange(self, until: datetime | None, *, claim: bool) -> Exchange:
+    async def _exchange(self, until: datetime | None, *, claim: bool, tell: bool = False) -> Exchange:
         """Settle finished pages and claim pages, in one transaction."""
         finished, self._finished = self._finished, []
         notices, self._told = self._told, []
         if not finished and not notices and not claim:
             return Exchange()
         one = Exchanger(settings=self.settings, versions=self.versions, shares=self.shares, wanted=self.wanted)
+
+        async def work(tx: Transaction) -> Exchange:
+            return await one.exchange(tx, finished, notices, until, claim=claim, tell=tell)
+
         try:
-            done = await self.store.transact(lambda tx: one.exchange(tx, finished, notices, until, claim=claim))
+            done = await self.store.transact(work)
         except BaseException:
             self._finished, self._told = finished + self._finished, notices + self._told
             raise
@@ -234,9 +244,19 @@ class Delivery:
         self._count.stale += len(finished) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)
-        for notice in done.told:
+        for notice in (*done.told, *done.untold):
             self._count.notices[notice.state] += 1
             self.telemetry.told(notice)
+            if notice.state in LOST_NOTICE:
+                log.warning(
+                    "notice %d is %s: %s of incident %r to %s: %s",
+                    notice.id,
+                    notice.state,
+                    notice.kind,
+                    notice.incident_key,
+                    notice.target,
+                    notice.reason,
+                )
         return done
 
     async def _attempt(self, send: Send, deadline: float) -> None:

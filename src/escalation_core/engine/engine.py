@@ -4,6 +4,7 @@ import logging
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from datetime import timedelta
 from typing import TYPE_CHECKING, Self
 from uuid import uuid4
 
@@ -21,7 +22,7 @@ from .health import Observed
 from .heartbeat import HeartbeatKeeper
 from .incidents import HostTransactions, IncidentVerbs
 from .loop_steps import LoopSteps
-from .notices import NoticeMaker
+from .notices import MAX_MAKING_TIME, NoticeMaker
 from .operators import OperatorVerbs
 from .paging import make_pager
 from .report import DeliveryReport, TickReport
@@ -194,7 +195,7 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views, LoopSteps):
     async def _tick_and_deliver(self) -> TickReport:
         report = await self._tick()
         report.delivery = await self.deliver()  # before notices are made, so that no page waits for them
-        if await self._make_notices(report):
+        if await self._make_notices(report, longest=MAX_MAKING_TIME):
             report.delivery += await self.deliver()
         return report
 
@@ -204,9 +205,15 @@ class Engine(IncidentVerbs, HostTransactions, OperatorVerbs, Views, LoopSteps):
             self.wake()
         return report
 
-    async def _make_notices(self, report: TickReport) -> int:
-        """Make notices of what happened to paged incidents, and return of how many changes."""
-        return 0 if report.dry_run else await self._notices.make(changes=report.changes)
+    async def _make_notices(self, report: TickReport, longest: timedelta = timedelta()) -> int:
+        """Make notices of what happened to paged incidents, and return of how many changes.
+
+        A runner makes one batch in each tick and ticks again at once: no escalation waits for the others.
+        """
+        if report.dry_run:
+            return 0
+        made, report.changes = await self._notices.make(changes=report.changes, longest=longest)
+        return made
 
     async def _tick(self, *, dry_run: bool = False) -> TickReport:
         await self.check()

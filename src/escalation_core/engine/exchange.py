@@ -31,7 +31,11 @@ class Exchange:
     settled: Sequence[PageRecord] = ()
     """Pages whose attempt had ended, in their new state."""
     told: Sequence[NoticeRecord] = ()
-    """Notices whose attempt had ended, and those that are not told any more, in their new state."""
+    """Notices whose attempt had ended, in their new state."""
+    untold: Sequence[NoticeRecord] = ()
+    """Claimed notices that are not sent: they have ended."""
+    unwanted: int = 0
+    """How many notices were deleted, because their targets do not get them."""
     sends: Sequence[Send] = ()
     """Claimed pages to send."""
     ended: Sequence[PageRecord] = ()
@@ -43,7 +47,7 @@ class Exchange:
     @property
     def more(self) -> bool:
         """Whether more pages may be ready to start now."""
-        return bool(self.sends or self.ended)
+        return bool(self.sends or self.ended or self.untold or self.unwanted)
 
 
 @attrs.frozen(kw_only=True)
@@ -63,16 +67,17 @@ class Exchanger:
         until: datetime | None,
         *,
         claim: bool,
+        tell: bool,
     ) -> Exchange:
         """Settle what was sent, and claim pages that were due at ``until``; None means now.
 
-        If there is no page to send, claim notices.
+        If there is no page to send, claim notices, if ``tell`` allows it.
         """
         now, settings = await tx.now(), self.settings
         # If the clock stepped back within this pass, ``until`` lies in the future: claim only pages that are due now.
         until = min(until or now, now)
         settled, locked = await settle(tx, finished, settings.retry, settings.fallback, now, pass_began=until)
-        told = await settle_notices(tx, notices, settings.retry, now)
+        told = await settle_notices(tx, notices, self.shares, self.wanted, settings.retry, now)
         if not claim or not (await gate_at(tx, settings.switches, now)).may_escalate:
             return Exchange(settled=settled, told=told, locked=locked, at=now)
         due = await tx.outbox.due_targets()
@@ -88,13 +93,22 @@ class Exchanger:
         sends = await self._sends(tx, packer.packed, now)
         await self.shares.take(tx, targets, [send.target for send in sends], now)
         ended += packer.ended
-        if not (sends or ended):
+        untold, unwanted = list[NoticeRecord](), 0
+        if tell and not (sends or ended):
             busy = {name for name, one in due.items() if one.due_at <= until}
-            sends, over = await claim_notices(
+            sends, untold, unwanted = await claim_notices(
                 tx, self.shares, self.wanted, settings.retry, but=busy, until=until, now=now
             )
-            told += over
-        return Exchange(settled=settled, told=told, locked=locked, sends=sends, ended=ended, at=now)
+        return Exchange(
+            settled=settled,
+            told=told,
+            untold=untold,
+            unwanted=unwanted,
+            locked=locked,
+            sends=sends,
+            ended=ended,
+            at=now,
+        )
 
     async def _sends(self, tx: Transaction, packed: Sequence[Leased], now: datetime) -> list[Send]:
         if not packed:

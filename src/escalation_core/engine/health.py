@@ -7,6 +7,7 @@ import attrs
 
 from ..model import NoticeState, RecalcState, Stats, WalkStats, WorkerHeartbeat
 from ..rules.gate import Gate, Mode
+from ..rules.notices import LOST_NOTICE
 from ..settings import Settings
 from .policies_health import PoliciesHealth
 from .targets_health import TargetHealth
@@ -198,8 +199,9 @@ def build_health(
             f"{_unheard(stats.unheard)}; see escalation list --unheard, repair the targets, and run escalation dead"
             " retry, or acknowledge"
         )
-    if untold := sum(notices.get(state, 0) for state in (NoticeState.DEAD, NoticeState.EXPIRED)):
-        warnings.append(f"{untold} notices of the last day were not told; see escalation notices --state dead")
+    if untold := {state: count for state in LOST_NOTICE if (count := notices.get(state, 0))}:
+        lists = " and ".join(f"escalation notices --state {state}" for state in untold)
+        warnings.append(f"{sum(untold.values())} notices of the last day were not told; see {lists}")
     if stats.unseen:
         warnings.append(
             f"{stats.unseen} open rows or more were written while the triggers were off; workers find and plan them"

@@ -21,7 +21,7 @@ class LoopSteps(StoreAccess):
 
     async def next_tick_in(self, report: TickReport) -> timedelta:
         """Return how long to wait after a tick before the next one may find work."""
-        if report.recalculating:
+        if report.recalculating or report.changes:
             return timedelta()
         await self.check()
         seen = await self.store.next_due(canary=self.settings.canary)

@@ -2,23 +2,25 @@
 
 import logging
 import random
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 
 import attrs
 
-from ..errors import StoreError
+from ..errors import StoreError, StoreRefused
 from ..model import ClaimedNotice, NoticeBundle, NoticeRecord, Outcome, Retry
 from ..model.keys import bundle_key
-from ..ports import Store, Transaction, notices_of
+from ..ports import Notices, Store, Transaction, notices_of
 from ..rules.bundle import MAX_BUNDLE
 from ..rules.notices import (
-    WORTH_MAKING,
-    WORTH_TELLING,
+    MAX_NOTICE_AGE,
+    MAX_THREAD_AGE,
     Wanted,
     after_telling,
     end_notice,
-    is_over,
+    goes_alone,
+    is_undone,
     lease_notice,
     make_notice,
 )
@@ -33,10 +35,13 @@ log = logging.getLogger("escalation_core")
 
 BATCH = 1000
 """Of how many changes one transaction makes notices."""
-MAKES_FOR = timedelta(seconds=5)
-"""How long a tick makes notices at most. The next tick makes the others."""
+MAX_MAKING_TIME = timedelta(seconds=5)
+"""How long one call of ``tick`` makes notices at most. The next tick makes the others."""
 EXPIRES_EVERY = timedelta(minutes=10)
 """How often a worker looks for notices that are too old and that no worker claims."""
+
+REFUSED_WAIT = timedelta(minutes=1)
+"""How long a worker claims no notice to a target after the store has refused to."""
 
 FinishedNotice = tuple[NoticeRecord, Outcome]
 """A notice with the values of its lease, and the outcome of its attempt."""
@@ -52,10 +57,11 @@ class NoticeMaker:
     _expired_at: float | None = None
     _announced: bool = False
 
-    async def make(self, *, changes: bool) -> int:
-        """Make notices if there are ``changes``, and return of how many changes.
+    async def make(self, *, changes: bool, longest: timedelta = timedelta()) -> tuple[int, bool]:
+        """Make notices if there are ``changes``, in batches for about ``longest``, and at least one batch.
 
-        If the store fails, the next tick tries again: the tick itself is complete.
+        Return of how many changes, and whether there may be more. If the store fails, the next tick tries again: the
+        tick itself is complete.
         """
         if not self._announced:
             self._announced = True
@@ -65,36 +71,35 @@ class NoticeMaker:
         self._expired_at = now if self._expired_at is None else self._expired_at
         late = now - self._expired_at >= EXPIRES_EVERY.total_seconds()
         if self.settings.dry_run or not (changes or late):
-            return 0
+            return 0, False
         total = 0
         try:
             while (made := await self.store.transact(self._batch)) == BATCH:
                 total += made
-                if monotonic() - now >= MAKES_FOR.total_seconds():
-                    return total
+                if monotonic() - now >= longest.total_seconds():
+                    return total, True
         except StoreError as error:
             log.warning("notices could not be made, and the next tick tries again: %s", error)
-            return total
+            return total, False
         self._expired_at = now
-        return total + made
+        return total + made, False
 
     async def _batch(self, tx: Transaction) -> int:
         notices, now = notices_of(tx), await tx.now()
         if notices is None or not (await gate_at(tx, self.settings.switches, now)).may_escalate:
             return 0
-        ready = await notices.ready(BATCH)
+        ready = await notices.ready(BATCH, now)
         if ready:
-            fresh = [one for one in ready if one.change.at > now - WORTH_MAKING]
-            arrivals = await notices.arrivals(sorted({one.change.incident_key for one in fresh}))
+            arrivals = await notices.arrivals(sorted({one.change.incident_key for one in ready}))
             new = [
                 notice
-                for one in fresh
-                for notice in self.wanted.notices_of(one, arrivals.get(one.change.incident_key, ()))
+                for one in ready
+                for notice in self.wanted.new_notices(one, arrivals.get(one.change.incident_key, ()), now)
             ]
             if new:
                 await notices.enqueue(new, now)
             await notices.delete_changes([one.change.id for one in ready])
-        await notices.expire(before=now - WORTH_TELLING, now=now)
+        await notices.expire(before=now - MAX_NOTICE_AGE, resolved_before=now - MAX_THREAD_AGE, now=now)
         return len(ready)
 
 
@@ -107,66 +112,111 @@ async def claim_notices(
     but: Collection[str],
     until: datetime,
     now: datetime,
-) -> tuple[list[Send], list[NoticeRecord]]:
+) -> tuple[list[Send], list[NoticeRecord], int]:
     """Claim notices that were due at ``until``, for what the budgets leave, and put them into messages.
 
-    Leave out the targets of ``but``, to which pages wait. Return the messages, and the notices that are too old or that
-    their targets do not get.
+    Leave out the targets of ``but``, to which pages wait. Delete notices that their targets do not get: another worker
+    made them, which does not know what this one's notifiers ask for. Return the messages, the notices that
+    have ended, and how many were deleted.
     """
     notices = notices_of(tx)
     found = {} if notices is None else await notices.due_targets()
     due = {name: one for name, one in found.items() if name not in but}
     targets = await shares.claimable_notices(tx, due, until=until, now=now) if due else {}
     if notices is None or not targets:
-        return [], []
+        return [], [], 0
+    try:
+        return await tx.savepoint(partial(_claim, tx, notices, targets, shares, wanted, policy, until, now))
+    except StoreRefused as error:  # no page waits for what is wrong with notices
+        log.warning("notices cannot be claimed, and are claimed again after %s: %s", REFUSED_WAIT, error)
+        for name in targets:
+            shares.hold_notices(name, now, REFUSED_WAIT)
+        return [], [], 0
+
+
+async def _claim(
+    tx: Transaction,
+    notices: Notices,
+    targets: Mapping[str, Share],
+    shares: Shares,
+    wanted: Wanted,
+    policy: RetryPolicy,
+    until: datetime,
+    now: datetime,
+) -> tuple[list[Send], list[NoticeRecord], int]:
     capacity = {name: share.slots if share.most_apart is None else MAX_BUNDLE for name, share in targets.items()}
-    ended, going = list[NoticeRecord](), dict[str, list[ClaimedNotice]]()
+    ended, unwanted, going = list[NoticeRecord](), list[int](), dict[str, list[ClaimedNotice]]()
     for one in await notices.claim(capacity, until=until):
         record = one.notice
-        if is_over(record, now):
-            ended.append(end_notice(record, now, "it was not delivered within an hour"))
-        elif not wanted.wants(record.kind, record.target, one.incident, record.level):
-            ended.append(end_notice(record, now, "the target is not told of this"))
+        if not wanted.wants(record.kind, record.target, one.incident, record.level):
+            unwanted.append(record.id)
+        elif record.created_at <= now - (longest := wanted.max_age(record)):
+            ended.append(end_notice(record, now, f"not delivered within {longest}"))
+        elif is_undone(record.kind, record.episode, one.incident):
+            ended.append(end_notice(record, now, "the incident is not acknowledged any more"))
+        elif record.attempts and one.followed:
+            ended.append(end_notice(record, now, f"a newer notice follows; {record.reason}"))
         else:
             going.setdefault(record.target, []).append(one)
     sends = [send for name, some in going.items() for send in _messages(some, targets[name], policy, now)]
     leased = [record for send in sends for record in send.records if isinstance(record, NoticeRecord)]
     await notices.write([*ended, *leased])
+    await notices.delete_notices(unwanted)
     await shares.take(tx, targets, [send.target for send in sends], now)
-    return sends, ended
+    return sends, ended, len(unwanted)
 
 
 def _messages(found: Sequence[ClaimedNotice], share: Share, policy: RetryPolicy, now: datetime) -> list[Send]:
     """Return the messages about notices to one target: one each, or one for all if they are too many for its budget.
 
-    Notices for which no slot is left stay as they are.
+    Notices whose bundle was refused go alone. Notices for which no slot is left stay as they are.
     """
-    if share.most_apart is None or len(found) <= share.most_apart:
-        alone = [(lease_notice(one.notice, policy, now, None), one.incident) for one in found[: share.slots]]
-        return [Send(make_notice(record, incident), [record]) for record, incident in alone]
+    apart = [one for one in found if goes_alone(one.notice)]
+    rest = [one for one in found if not goes_alone(one.notice)]
+    if share.most_apart is None or len(rest) <= share.most_apart:
+        apart, rest = [*apart, *rest], []
+    alone = [(lease_notice(one.notice, policy, now, None), one.incident) for one in apart[: share.slots]]
+    sends = [Send(make_notice(record, incident), [record]) for record, incident in alone]
+    return [*sends, _bundle(rest, policy, now)] if rest and len(sends) < share.slots else sends
+
+
+def _bundle(found: Sequence[ClaimedNotice], policy: RetryPolicy, now: datetime) -> Send:
+    """Return one message about all these notices, which are to one target."""
     target = found[0].notice.target
     key = bundle_key(target, [one.notice.dedup_key for one in found])
     records = [lease_notice(one.notice, policy, now, key) for one in found]
     told = [make_notice(record, one.incident) for record, one in zip(records, found, strict=True)]
     attempt = max(notice.attempt for notice in told)
-    return [Send(NoticeBundle(target=target, dedup_key=key, notices=told, attempt=attempt), records)]
+    return Send(NoticeBundle(target=target, dedup_key=key, notices=told, attempt=attempt), records)
 
 
 async def settle_notices(
-    tx: Transaction, finished: Sequence[FinishedNotice], policy: RetryPolicy, now: datetime
+    tx: Transaction,
+    finished: Sequence[FinishedNotice],
+    shares: Shares,
+    wanted: Wanted,
+    policy: RetryPolicy,
+    now: datetime,
 ) -> list[NoticeRecord]:
-    """Write the outcomes of notices whose lease this sender still has, and return them."""
+    """Write the outcomes of notices whose lease this sender still has, and return them.
+
+    A receiver that throttles a notice gets no other one from this worker for as long as it asks. Its pages are not
+    held: it may refuse notices and take pages. If it throttles both, a page finds that out.
+    """
     notices = notices_of(tx)
     if not finished or notices is None:
         return []
     jitter = random.random()  # noqa: S311 - spreads retries; nothing secret
-    after = [after_telling(record, outcome, policy=policy, now=now, jitter=jitter) for record, outcome in finished]
-    throttled = {
-        record.target: now + throttle_for(outcome, policy)
+    after = [
+        after_telling(record, outcome, policy=policy, max_age=wanted.max_age(record), now=now, jitter=jitter)
         for record, outcome in finished
-        if isinstance(outcome, Retry) and outcome.throttled
-    }
-    for target, until in sorted(throttled.items()):
-        await tx.outbox.throttle_target(target, until)
-    written = await notices.settle(after)
+    ]
+    for record, outcome in finished:
+        if isinstance(outcome, Retry) and outcome.throttled:
+            shares.hold_notices(record.target, now, throttle_for(outcome, policy))
+    try:
+        written = await tx.savepoint(partial(notices.settle, after))
+    except StoreRefused as error:
+        log.warning("%d notices cannot be settled, and are told again when their leases end: %s", len(after), error)
+        return []
     return [record for record in after if record.id in written]

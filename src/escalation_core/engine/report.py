@@ -8,6 +8,7 @@ import attrs
 
 from ..model import NewPage, NoticeState, PageState
 from ..rules.gate import Gate, Mode
+from ..rules.notices import LOST_NOTICE
 from ..rules.plan import Decision, Escalate, Reason, Reschedule
 from ..rules.routing import paged_targets, undeliverable_reasons
 
@@ -32,7 +33,7 @@ class Example:
 
 @attrs.frozen(kw_only=True)
 class DeliveryReport:
-    """The result of one delivery pass, as numbers of pages."""
+    """The result of one delivery pass, as numbers of pages, and of notices."""
 
     sent: int = 0
     """Attempts to send a page."""
@@ -44,7 +45,7 @@ class DeliveryReport:
     """Attempts whose lease had passed to another sender before they were settled, or was nearly over at the start."""
     notices_delivered: int = 0
     notices_lost: int = 0
-    """Notices that are not told: the receiver refused them, or they were too old."""
+    """Notices that ended untold: the receiver refused them, they were too old, or a newer one follows."""
 
     def __add__(self, other: "DeliveryReport") -> "DeliveryReport":
         """Return the counts of both passes together."""
@@ -91,7 +92,7 @@ class TickReport:
     """Whether a recalculation is running and needs the next tick soon."""
     delivery: DeliveryReport | None = None
     changes: bool = False
-    """Whether there were changes of which notices are made."""
+    """Whether there may be changes of which no notice is made yet."""
 
     @property
     def escalations(self) -> int:
@@ -210,5 +211,5 @@ class DeliveryCount:
             cancelled=self.outcomes[PageState.CANCELLED],
             stale=self.stale,
             notices_delivered=self.notices[NoticeState.DELIVERED],
-            notices_lost=self.notices[NoticeState.DEAD] + self.notices[NoticeState.EXPIRED],
+            notices_lost=sum(self.notices[state] for state in LOST_NOTICE),
         )

@@ -56,6 +56,8 @@ class Shares:
     """Returns how many more messages about pages to a target this worker can send now."""
     notice_capacity: Callable[[str], int]
     """Returns how many more notices to a target this worker can send now."""
+    _notices_held: dict[str, tuple[datetime, datetime]] = attrs.field(factory=dict, init=False)
+    """Since when and until when this worker sends no notice to a target, because its receiver throttled one."""
 
     async def claimable(
         self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
@@ -75,8 +77,21 @@ class Shares:
     async def claimable_notices(
         self, tx: Transaction, targets: Mapping[str, DueTarget], *, until: datetime, now: datetime
     ) -> Mapping[str, Share]:
-        """Return the share of each target that can get a notice now. A slot of each budget stays free for pages."""
-        return await self._shares(tx, targets, self.notice_capacity, until=until, now=now, spare=True)
+        """Return the share of each target that can get a notice now. Half of each burst stays free for pages."""
+        free = {name: one for name, one in targets.items() if self._held_until(name, now) <= now}
+        return await self._shares(tx, free, self.notice_capacity, until=until, now=now, spare=True)
+
+    def hold_notices(self, target: str, now: datetime, wait: timedelta) -> None:
+        """Claim no notice to a target for a while."""
+        self._notices_held[target] = now, max(now + wait, self._held_until(target, now))
+
+    def _held_until(self, target: str, now: datetime) -> datetime:
+        """Return until when notices to a target are held; ``now`` if they are not.
+
+        A hold that began later than now began before the clock stepped back, and has ended.
+        """
+        since, until = self._notices_held.get(target, (now, now))
+        return until if since <= now else now
 
     async def _shares(
         self,
@@ -119,7 +134,7 @@ class Shares:
         """Return when the next page may be sent or handed over, or the next notice told; None if there is none."""
         late = (one.hand_over_at for name, one in seen.targets.items() if name in self.fallbacks.of)
         notices = [
-            may_send_at(self.budgets.get(name), one, seen.at, spare=True)
+            max(may_send_at(self.budgets.get(name), one, seen.at, spare=True), self._held_until(name, seen.at))
             for name, one in seen.notices.items()
             if self.notice_capacity(name) and not _is_due(seen.targets.get(name), seen.at)
         ]

@@ -157,6 +157,7 @@ class Ticker:
                 if decision.passed or decision.escalation.outcome is not None:
                     self._count_gaps(report, row.incident_key, decision)
             if decision.settled is not None:
+                report.changes = report.changes or (decision.settled.ack_expired and not report.dry_run)
                 for note, said in decision.settled.notes:
                     self._count_note(report, row.incident_key, note, said)
 

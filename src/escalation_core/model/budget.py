@@ -47,11 +47,11 @@ class Budget:
 
     @property
     def spare(self) -> int:
-        """How many slots notices leave to pages: one, if a burst has more than one."""
-        return min(1, self.burst - 1)
+        """How many slots notices leave to pages: half of a burst."""
+        return self.burst // 2
 
     def next_slot(self, free_at: datetime | None, now: datetime, *, spare: bool = False) -> datetime:
-        """Return when the next message may be sent. With ``spare``, when it leaves a slot to another one."""
+        """Return when the next message may be sent. With ``spare``, when it leaves those slots to others."""
         taken = self.burst - 1 - (self.spare if spare else 0)
         return max(self._taken_until(free_at, now) - taken * self.gap, now)
 

@@ -31,7 +31,7 @@ class NoticeState(StrEnum):
     DEAD = "dead"
     """The receiver refused it permanently."""
     EXPIRED = "expired"
-    """It was not delivered within an hour, so it is not worth telling any more."""
+    """It was not delivered in time, or a newer notice follows it, so it is not worth telling any more."""
 
 
 def notice_key(kind: NoticeKind, incident_key: str, episode: int, at: datetime) -> str:
@@ -206,3 +206,5 @@ class ClaimedNotice:
     notice: NoticeRecord
     incident: Incident | None
     """None if the row was deleted or is unreadable."""
+    followed: bool = False
+    """Whether there is a newer notice to the same target about the same episode."""

@@ -18,15 +18,19 @@ class Notices(Protocol):
     async def note(self, changes: Sequence[Change]) -> None:
         """Save changes of incidents that have a page. Leave out the others: no one was paged about them."""
 
-    async def ready(self, limit: int) -> Sequence[ChangedIncident]:
+    async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
         """Lock and return saved changes, oldest first, each with its incident as the row is now.
 
-        Leave out changes that other transactions have locked, incidents that have a page in the state cancelling, and
-        a change if an earlier one of its incident is left out: a notice follows the pages that it is about.
+        Leave out changes that other transactions have locked, incidents that have a page in the state cancelling whose
+        lease has not ended at ``now``, and a change if an earlier one of its incident is left out: a notice follows the
+        pages that it is about.
         """
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
-        """Return the pages of each key that were claimed (their fence is above 0): of each episode and target one.
+        """Return the pages of each key that were sent, or may have been: of each episode and target one.
+
+        A page may have been sent if it is leased, cancelling or delivered, or if its fence is above 1: a claim that
+        sends no page, because it is superseded or handed over, raises its fence to 1.
 
         It has the highest level of the delivered ones, or of all if none was delivered: then it is not ``certain``.
         Leave out an episode and target that has a notice ``resolved`` which is pending, leased or delivered.
@@ -56,8 +60,13 @@ class Notices(Protocol):
     async def settle(self, notices: Sequence[NoticeRecord]) -> AbstractSet[int]:
         """Write notices as ``write`` does if the stored fence is one less than the new one; return the ids written."""
 
-    async def expire(self, *, before: datetime, now: datetime) -> int:
+    async def delete_notices(self, ids: Sequence[int]) -> None:
+        """Delete locked notices."""
+
+    async def expire(self, *, before: datetime, resolved_before: datetime, now: datetime) -> int:
         """Set unsettled notices that were made before ``before`` to expired, and return how many.
+
+        Of the kind ``resolved``, those that were made before ``resolved_before``.
 
         Leave out those that a sender has, and those that other transactions have locked.
         """
@@ -65,7 +74,8 @@ class Notices(Protocol):
     async def shift(self, now: datetime, step: timedelta) -> None:
         """Move ``created_at`` and ``due_at`` of unsettled notices that were made after ``now`` back by ``step``.
 
-        A notice is made at the present instant. If that lies after ``now``, the clock stepped back since.
+        A notice is made at the present instant. If that lies after ``now``, the clock stepped back since. Also move
+        ``due_at`` of other pending notices that lies after ``now``: it may have been set before the step.
         """
 
     async def notices(

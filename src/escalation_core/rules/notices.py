@@ -28,10 +28,14 @@ from .routing import Route
 UNSETTLED_NOTICE = (NoticeState.PENDING, NoticeState.LEASED)
 OPEN_NOTICE = (*UNSETTLED_NOTICE, NoticeState.DELIVERED)
 """The states of notices that arrived, or may still arrive."""
-WORTH_TELLING = timedelta(hours=1)
+LOST_NOTICE = (NoticeState.DEAD, NoticeState.EXPIRED)
+"""The states of notices that no one will tell."""
+MAX_NOTICE_AGE = timedelta(hours=1)
 """A notice that was not delivered for this long after it was made expires."""
-WORTH_MAKING = timedelta(days=1)
-"""A change that no worker made notices of for this long, for example while all were stopped, tells no one."""
+MAX_THREAD_AGE = timedelta(days=7)
+"""The same of a notice that ends a thread, because a receiver would keep the thread open for ever."""
+MAX_CHANGE_AGE = timedelta(days=1)
+"""A change that no worker made notices of for this long, for example while all were stopped, only ends threads."""
 
 
 @attrs.frozen(kw_only=True)
@@ -48,6 +52,14 @@ class Wanted:
     def threads(self) -> Collection[str]:
         """The targets whose receiver keeps a thread open until a notice says that the incident is resolved."""
         return {name for name, found in self.abilities.items() if found.threads}
+
+    def ends_thread(self, kind: NoticeKind, target: str) -> bool:
+        """Return whether such a notice ends a thread of a served target."""
+        return kind is NoticeKind.RESOLVED and target in self.threads
+
+    def max_age(self, notice: NoticeRecord) -> timedelta:
+        """Return how long after it was made the notice of a served target is worth telling."""
+        return MAX_THREAD_AGE if self.ends_thread(notice.kind, notice.target) else MAX_NOTICE_AGE
 
     def serves(self, target: str) -> bool:
         """Return whether this engine can decide about a target, because it has the target's notifier."""
@@ -78,19 +90,22 @@ class Wanted:
             if kinds
         ]
 
-    def notices_of(self, changed: ChangedIncident, arrivals: Sequence[Arrival]) -> list[NewNotice]:
+    def new_notices(self, changed: ChangedIncident, arrivals: Sequence[Arrival], now: datetime) -> list[NewNotice]:
         """Return the notices of a change, for those whose pages of its episode arrived.
 
         A target with threads learns that an incident is resolved for each episode of which a page may have arrived
         there: a receiver may open a thread and not answer, and a thread that is open for ever is worse than a notice of
         none. What a target of another worker wants, that worker decides once it claims the notice.
         """
-        change, threads = changed.change, self.threads
+        change = changed.change
+        too_old = change.at <= now - MAX_CHANGE_AGE
         found = list[NewNotice]()
+        if is_undone(change.kind, change.episode, changed.incident):
+            return []
         for one in arrivals:
             own = one.episode == change.episode
-            of_thread = change.kind is NoticeKind.RESOLVED and one.target in threads
-            if not (of_thread and one.episode <= change.episode) and not (own and one.certain):
+            ends_thread = self.ends_thread(change.kind, one.target) and one.episode <= change.episode
+            if not ends_thread and (too_old or not (own and one.certain)):
                 continue
             if not self.serves(one.target) or self.wants(change.kind, one.target, changed.incident, one.level):
                 # When an earlier episode began is not known any more.
@@ -124,9 +139,19 @@ def make_change(
     )
 
 
-def is_over(notice: NoticeRecord, now: datetime) -> bool:
-    """Return whether a notice is too old."""
-    return notice.created_at <= now - WORTH_TELLING
+def is_undone(kind: NoticeKind, episode: int, incident: Incident | None) -> bool:
+    """Return whether an acknowledgement was taken back, so that it must not silence what goes on."""
+    return (
+        kind is NoticeKind.ACKNOWLEDGED
+        and incident is not None
+        and incident.episode == episode
+        and incident.state is State.OPEN
+    )
+
+
+def goes_alone(notice: NoticeRecord) -> bool:
+    """Return whether a notice is in no bundle: it failed alone, or its receiver refused its bundle."""
+    return notice.attempts > 0 and notice.bundle is None
 
 
 def lease_notice(notice: NoticeRecord, policy: RetryPolicy, now: datetime, bundle: str | None) -> NoticeRecord:
@@ -141,11 +166,15 @@ def end_notice(notice: NoticeRecord, now: datetime, reason: str) -> NoticeRecord
 
 
 def after_telling(
-    notice: NoticeRecord, outcome: Outcome, *, policy: RetryPolicy, now: datetime, jitter: float
+    notice: NoticeRecord, outcome: Outcome, *, policy: RetryPolicy, max_age: timedelta, now: datetime, jitter: float
 ) -> NoticeRecord:
     """Return the notice after one attempt to tell it. ``jitter`` lies in [0, 1)."""
     if isinstance(outcome, Delivered):
         return _moved(notice, NoticeState.DELIVERED, now, None, attempts=notice.attempts + 1)
+    if isinstance(outcome, Rejected) and notice.bundle is not None and not outcome.whole_target:
+        # The fault may lie in one notice of many.
+        apart = _moved(notice, NoticeState.PENDING, now, outcome.reason, attempts=notice.attempts + 1)
+        return attrs.evolve(apart, bundle=None)
     if isinstance(outcome, Rejected):
         return _moved(notice, NoticeState.DEAD, now, outcome.reason, attempts=notice.attempts + 1)
     attempts = notice.attempts + (not outcome.throttled)
@@ -153,7 +182,7 @@ def after_telling(
         wait = throttle_for(outcome, policy)
     else:
         wait = policy.backoff(attempts, jitter) if outcome.after is None else policy.clamp(outcome.after)
-    if now + wait >= notice.created_at + WORTH_TELLING:
+    if now + wait >= notice.created_at + max_age:
         return _moved(notice, NoticeState.EXPIRED, now, f"gave up: {outcome.reason}", attempts=attempts)
     return _moved(notice, NoticeState.PENDING, now + wait, outcome.reason, attempts=attempts)
 

@@ -157,7 +157,8 @@ def _cancels(before: Row, after: Row) -> str | None:
 
 def _changes(before: Row, after: Row, cancel: str | None, now: datetime) -> list[Change]:
     """Return what the trigger notes for notices, about the episode that the row was in."""
-    if cancel not in ("resolved", "acknowledged") or (cancel == "acknowledged" and after["resolved_at"] is not None):
+    resolved = before["resolved_at"] is not None or after["resolved_at"] is not None
+    if cancel not in ("resolved", "acknowledged") or (cancel == "acknowledged" and resolved):
         return []
     began = before["first_seen"]
     return [

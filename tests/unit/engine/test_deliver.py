@@ -334,7 +334,7 @@ async def test_closing_closes_the_notifiers_even_if_the_store_is_down(
     store.down = True
     notifier.gate.set()
     await engine.aclose()
-    assert "1 pages that were sent could not be settled" in caplog.text
+    assert "1 pages and 0 notices that were sent could not be settled" in caplog.text
     assert (["leased"], True) == (states(store), notifier.closed)
 
 

@@ -66,6 +66,6 @@ def test_other_abilities_are_refused() -> None:
         Engine(MemoryStore(), notifiers=[notifier])
 
 
-def test_a_notice_leaves_a_slot_to_pages() -> None:
-    """If a burst has more than one."""
-    assert (0, 1, 1) == (Budget(rate=1).spare, Budget(rate=1, burst=2).spare, Budget(rate=1, burst=9).spare)
+def test_notices_leave_half_of_a_burst_to_pages() -> None:
+    """None of a burst of one."""
+    assert [0, 1, 1, 15] == [Budget(rate=1, burst=burst).spare for burst in (1, 2, 3, 30)]

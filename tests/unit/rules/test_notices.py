@@ -19,11 +19,14 @@ from escalation_core import (
 )
 from escalation_core.model import EVERY_KIND, Arrival, Change, ChangedIncident, NoticeRecord, NoticeState, notice_key
 from escalation_core.rules.notices import (
-    WORTH_TELLING,
+    MAX_CHANGE_AGE,
+    MAX_NOTICE_AGE,
+    MAX_THREAD_AGE,
     Wanted,
     after_telling,
     end_notice,
-    is_over,
+    goes_alone,
+    is_undone,
     lease_notice,
     make_change,
     make_notice,
@@ -106,7 +109,7 @@ def test_those_whose_pages_arrived_in_the_episode_get_a_notice() -> None:
         Arrival(episode=2, level=1, target="unsure", certain=False),
         Arrival(episode=3, level=1, target="ops"),
     ]
-    found = wanted.notices_of(ChangedIncident(change(), None), arrivals)
+    found = wanted.new_notices(ChangedIncident(change(), None), arrivals, START)
     assert [("ops", 2, 2), ("elsewhere", 1, 2)] == [(one.target, one.level, one.change.episode) for one in found]
     assert {notice_key(NoticeKind.RESOLVED, "k", 2, START)} == {one.dedup_key for one in found}
 
@@ -116,13 +119,25 @@ def test_threads_end_with_the_incident() -> None:
     wanted = Wanted(abilities={"pager": attrs.evolve(ALL, threads=True)})
     arrivals = [Arrival(episode=episode, level=1, target="pager", certain=episode == 2) for episode in (1, 2, 3)]
     changed = ChangedIncident(change(), None)
-    found = wanted.notices_of(changed, arrivals)
+    found = wanted.new_notices(changed, arrivals, START)
     assert [1, 2] == [one.change.episode for one in found]
     assert [None, START - HOUR] == [one.change.first_seen for one in found]
     assert 2 == len({one.dedup_key for one in found})
     for kind in (NoticeKind.ACKNOWLEDGED, NoticeKind.ACK_EXPIRED):
         other = attrs.evolve(changed, change=change(kind))
-        assert [2] == [one.change.episode for one in wanted.notices_of(other, arrivals)]
+        assert [2] == [one.change.episode for one in wanted.new_notices(other, arrivals, START)]
+
+
+def test_an_old_change_only_ends_threads() -> None:
+    """For example after all workers were stopped for days: the receiver still shows the thread as open."""
+    wanted = Wanted(abilities={"ops": ALL, "pager": attrs.evolve(ALL, threads=True)})
+    arrivals = [Arrival(episode=2, level=1, target=name) for name in ("ops", "pager")]
+    for kind in NoticeKind:
+        changed = ChangedIncident(change(kind), None)
+        young = wanted.new_notices(changed, arrivals, START + MAX_CHANGE_AGE - SECOND)
+        assert ["ops", "pager"] == [one.target for one in young]
+        old = wanted.new_notices(changed, arrivals, START + MAX_CHANGE_AGE)
+        assert (["pager"] if kind is NoticeKind.RESOLVED else []) == [one.target for one in old]
 
 
 def test_what_a_notifier_cannot_tell_is_said() -> None:
@@ -175,6 +190,7 @@ def test_what_makes_notices(before: Incident, after: Incident, expired: bool, ex
     [
         (Delivered(), "delivered", START, 1, None),
         (Rejected("no"), "dead", START, 1, "no"),
+        (Rejected("no", whole_target=True), "dead", START, 1, "no"),
         (Retry("busy"), "pending", START + 0.5 * SECOND, 1, "busy"),
         (Retry("busy", 7 * SECOND), "pending", START + 7 * SECOND, 1, "busy"),
         (Retry("busy", 7 * SECOND, throttled=True), "pending", START + 7 * SECOND, 0, "busy"),
@@ -184,10 +200,48 @@ def test_what_makes_notices(before: Incident, after: Incident, expired: bool, ex
 )
 def test_after_an_attempt(outcome: Any, state: str, due: Any, attempts: int, reason: str | None) -> None:
     leased = lease_notice(record(), POLICY, START, None)
-    after = after_telling(leased, outcome, policy=POLICY, now=START, jitter=0.0)
+    after = after_telling(leased, outcome, policy=POLICY, max_age=HOUR, now=START, jitter=0.0)
     assert (state, due, attempts, reason, leased.fence + 1) == (
         after.state.value, after.due_at, after.attempts, after.reason, after.fence,
     )  # fmt: skip
+
+
+def test_after_a_bundle_was_refused_each_of_its_notices_goes_alone() -> None:
+    """The fault may lie in one of them; unless the receiver refuses whatever this target gets."""
+    leased = lease_notice(record(), POLICY, START, "b" * 64)
+    after = after_telling(leased, Rejected("no"), policy=POLICY, max_age=HOUR, now=START, jitter=0.0)
+    assert (NoticeState.PENDING, START, None, 1, "no") == (
+        after.state, after.due_at, after.bundle, after.attempts, after.reason,
+    )  # fmt: skip
+    assert goes_alone(after)
+    assert not goes_alone(record())
+    busy = after_telling(leased, Retry("busy"), policy=POLICY, max_age=HOUR, now=START, jitter=0.0)
+    assert not goes_alone(busy)
+    gone = after_telling(
+        leased, Rejected("gone", whole_target=True), policy=POLICY, max_age=HOUR, now=START, jitter=0.0
+    )
+    assert NoticeState.DEAD is gone.state
+
+
+@pytest.mark.parametrize(
+    ("kind", "about", "expected"),
+    [
+        (NoticeKind.ACKNOWLEDGED, incident(episode=2), True),
+        (NoticeKind.ACKNOWLEDGED, incident(episode=3), False),
+        (NoticeKind.ACKNOWLEDGED, incident(episode=2, acknowledged_at=START), False),
+        (NoticeKind.ACKNOWLEDGED, incident(episode=2, resolved_at=START), False),
+        (NoticeKind.ACKNOWLEDGED, None, False),
+        (NoticeKind.RESOLVED, incident(episode=2), False),
+        (NoticeKind.ACK_EXPIRED, incident(episode=2), False),
+    ],
+)
+def test_an_acknowledgement_that_was_taken_back_makes_no_notice(kind: Any, about: Any, expected: bool) -> None:
+    """The incident escalates, and a receiver that marks it as acknowledged would call no one."""
+    assert expected is is_undone(kind, 2, about)
+    found = Wanted(abilities={"ops": ALL}).new_notices(
+        ChangedIncident(change(kind), about), [Arrival(episode=2, level=1, target="ops")], START
+    )
+    assert expected is (not found)
 
 
 def test_a_lease_belongs_to_its_sender() -> None:
@@ -198,15 +252,22 @@ def test_a_lease_belongs_to_its_sender() -> None:
     )  # fmt: skip
     again = lease_notice(first, POLICY, START + MINUTE, None)
     assert (2, 1, None) == (again.fence, again.attempts, again.bundle)
-    sent = after_telling(first, Delivered(), policy=POLICY, now=START, jitter=0.0)
+    sent = after_telling(first, Delivered(), policy=POLICY, max_age=HOUR, now=START, jitter=0.0)
     assert "b" == sent.bundle
     ended = end_notice(first, START, "late")
     assert ("expired", START, 2, "late") == (ended.state.value, ended.due_at, ended.fence, ended.reason)
 
 
-def test_a_notice_is_over_after_an_hour() -> None:
-    assert not is_over(record(), START + WORTH_TELLING - SECOND)
-    assert is_over(record(), START + WORTH_TELLING)
+def test_how_long_a_notice_is_worth_telling() -> None:
+    """An hour; and a week if it ends a thread, which the receiver would keep open for ever."""
+    wanted = Wanted(abilities={"ops": ALL, "pager": attrs.evolve(ALL, threads=True)})
+    assert (timedelta(hours=1), timedelta(days=7)) == (MAX_NOTICE_AGE, MAX_THREAD_AGE)
+    for kind in NoticeKind:
+        for_thread = MAX_THREAD_AGE if kind is NoticeKind.RESOLVED else MAX_NOTICE_AGE
+        assert for_thread == wanted.max_age(record(kind=kind, target="pager"))
+        assert MAX_NOTICE_AGE == wanted.max_age(record(kind=kind))
+    retried = after_telling(record(), Retry("down"), policy=POLICY, max_age=MAX_THREAD_AGE, now=START + HOUR, jitter=0)
+    assert NoticeState.PENDING is retried.state
 
 
 def test_what_a_notice_says() -> None:

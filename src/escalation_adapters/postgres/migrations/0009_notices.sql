@@ -41,3 +41,17 @@ CREATE INDEX escalation_notices_settled ON {schema}.escalation_notices (due_at) 
 -- A target learns once that an episode is resolved, however many changes and workers there are.
 CREATE UNIQUE INDEX escalation_notices_resolved ON {schema}.escalation_notices (incident_key, episode, target)
     WHERE kind = 'resolved' AND state IN ('pending', 'leased', 'delivered');
+
+-- A worker may do here what it may do with pages, so that an update of the library needs no new rights.
+DO $$
+DECLARE
+    held record;
+BEGIN
+    FOR held IN
+        SELECT CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE a.grantee::regrole::text END AS role, a.privilege_type AS right
+        FROM pg_class c, aclexplode(c.relacl) a WHERE c.oid = '{schema}.escalation_pages'::regclass
+    LOOP
+        EXECUTE format(
+            'GRANT %s ON {schema}.escalation_changes, {schema}.escalation_notices TO %s', held.right, held.role);
+    END LOOP;
+END $$;

@@ -1,6 +1,7 @@
 """Checks of a store's port for notices: what happened to paged incidents, and who was paged."""
 
 from collections.abc import Sequence
+from datetime import datetime
 
 import attrs
 
@@ -60,9 +61,9 @@ async def noted(store: Store, *changes: Change) -> None:
     await store.transact(lambda tx: port(tx).note(changes))
 
 
-async def ready(store: Store, limit: int = 99) -> list[tuple[str, str]]:
+async def ready(store: Store, limit: int = 99, now: datetime = START) -> list[tuple[str, str]]:
     """Return the kind and the key of the changes that are ready, and write nothing."""
-    found = await store.transact(lambda tx: port(tx).ready(limit))
+    found = await store.transact(lambda tx: port(tx).ready(limit, now))
     return [(one.change.kind.value, one.change.incident_key) for one in found]
 
 
@@ -81,7 +82,7 @@ async def changes_of_paged_incidents_are_saved(harness: StoreHarness) -> None:
     same(False, (await store.next_due(canary=None)).changes, "changes at first")
     await noted(store, changed("a"), changed("b"), changed("gone", NoticeKind.ACK_EXPIRED))
     same(True, (await store.next_due(canary=None)).changes, "changes")
-    found = await store.transact(lambda tx: port(tx).ready(9))
+    found = await store.transact(lambda tx: port(tx).ready(9, clock()))
     same(
         [("a", "a"), ("gone", None)],
         [(one.change.incident_key, one.incident and one.incident.incident_key) for one in found],
@@ -95,18 +96,25 @@ async def changes_of_paged_incidents_are_saved(harness: StoreHarness) -> None:
 
 
 async def a_change_waits_for_its_pages(harness: StoreHarness) -> None:
-    """While a page of the incident is in the state cancelling, its changes are not ready; the others are."""
+    """While a page of the incident is on its way, its changes are not ready; the others are.
+
+    A page in the state cancelling is on its way until its lease ends. It stays in that state if no worker serves it.
+    """
     clock = ManualClock(START)
     store = await harness.open(clock)
     await put(store, incident("a", clock), incident("b", clock))
+    clock.advance(MINUTE)
     await add_page(store, clock, "a", state="cancelling")
+    clock.advance(-MINUTE)
     await add_page(store, clock, "a", level=2, state="delivered")
     await add_page(store, clock, "b", state="pending")
     await noted(store, changed("a", NoticeKind.ACKNOWLEDGED), changed("a"), changed("b"))
+    every = [("acknowledged", "a"), ("resolved", "a"), ("resolved", "b")]
     same([("resolved", "b")], await ready(store), "while a page is on its way")
+    same(every, await ready(store, now=START + MINUTE), "once its lease has ended")
     [page] = await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.CANCELLING))
     await store.transact(lambda tx: tx.outbox.write([attrs.evolve(page, state=PageState.DELIVERED)]))
-    same([("acknowledged", "a"), ("resolved", "a"), ("resolved", "b")], await ready(store), "afterwards")
+    same(every, await ready(store), "afterwards")
 
 
 async def two_makers_share_the_changes(harness: StoreHarness) -> None:
@@ -124,7 +132,7 @@ async def two_makers_share_the_changes(harness: StoreHarness) -> None:
     async def work(tx: Transaction) -> None:
         same(
             [("acknowledged", "a")],
-            [(one.change.kind.value, one.change.incident_key) for one in await port(tx).ready(1)],
+            [(one.change.kind.value, one.change.incident_key) for one in await port(tx).ready(1, clock())],
             "locked",
         )
         same([("resolved", "b")], await within(AT_ONCE, ready(other)), "ready for another")
@@ -132,7 +140,7 @@ async def two_makers_share_the_changes(harness: StoreHarness) -> None:
     await store.transact(work)
 
 
-async def arrivals_are_claimed_pages(harness: StoreHarness) -> None:
+async def arrivals_are_pages_that_were_sent(harness: StoreHarness) -> None:
     """Of each episode and target one, of the highest delivered level, unless a notice ``resolved`` is open."""
     clock = ManualClock(START)
     store = await harness.open(clock)
@@ -142,8 +150,12 @@ async def arrivals_are_claimed_pages(harness: StoreHarness) -> None:
         (1, 2, "t", "delivered", 2),
         (1, 3, "t", "dead", 2),
         (1, 1, "u", "cancelled", 0),
+        (1, 2, "u", "superseded", 1),
+        (1, 3, "u", "handed_over", 1),
         (2, 1, "u", "cancelled", 1),
         (2, 2, "u", "dead", 3),
+        (3, 1, "u", "leased", 1),
+        (4, 1, "u", "cancelling", 1),
     ):
         await add_page(store, clock, "a", target, episode, level, state, fence)
 
@@ -153,17 +165,17 @@ async def arrivals_are_claimed_pages(harness: StoreHarness) -> None:
         return list(found.get("a", ()))
 
     first = Arrival(episode=1, level=2, target="t")
-    second = Arrival(episode=2, level=2, target="u", certain=False)
-    same([first, second], await arrived(), "arrivals")
+    others = [Arrival(episode=number, level=2 if number == 2 else 1, target="u", certain=False) for number in (2, 3, 4)]
+    same([first, *others], await arrived(), "arrivals")
     notices = [NewNotice(change=changed("a", kind), level=1, target="t") for kind in NoticeKind]
     await store.transact(lambda tx: port(tx).enqueue(notices, clock()))
-    same([second], await arrived(), "after a notice that it is resolved")
+    same(others, await arrived(), "after a notice that it is resolved")
     [notice] = [one for one in await records(store) if one.kind is NoticeKind.RESOLVED]
     for state, expected in (
-        ("leased", [second]),
-        ("delivered", [second]),
-        ("dead", [first, second]),
-        ("expired", [first, second]),
+        ("leased", others),
+        ("delivered", others),
+        ("dead", [first, *others]),
+        ("expired", [first, *others]),
     ):
         moved = attrs.evolve(notice, state=NoticeState(state))
         await store.transact(lambda tx, moved=moved: port(tx).write([moved]))  # type: ignore[misc]
@@ -175,7 +187,7 @@ async def a_host_s_writes_are_noted(harness: StoreHarness) -> None:
     clock = ManualClock(START)
     store = await harness.open(clock)
     host = harness.host(store)
-    keys = ("acked", "both", "drained", "never", "opened", "resolved", "whole")
+    keys = ("acked", "again", "both", "drained", "never", "opened", "resolved", "whole")
     await put(store, *(incident(key, clock, level=2, episode=3) for key in keys))
     for key in keys:
         if key != "never":
@@ -184,6 +196,8 @@ async def a_host_s_writes_are_noted(harness: StoreHarness) -> None:
     clock.advance(MINUTE)
     await host.update("acked", acknowledged_at=clock(), acknowledged_by="ann")
     await host.update("acked", acknowledged_by="bob")
+    await host.update("again", resolved_at=clock())
+    await host.update("again", resolved_at=None, acknowledged_at=clock())
     await host.update("both", acknowledged_at=clock(), resolved_at=clock())
     await host.update("drained", level=1)
     await host.update("never", resolved_at=clock())
@@ -192,10 +206,11 @@ async def a_host_s_writes_are_noted(harness: StoreHarness) -> None:
     await host.update("resolved", acknowledged_at=clock())
     await host.update("resolved", resolved_at=None, acknowledged_at=None)
     await host.update("whole", **{**rows["whole"], "resolved_at": clock(), "next_due_at": clock()})
-    found = [one.change for one in await store.transact(lambda tx: port(tx).ready(99))]
+    found = [one.change for one in await store.transact(lambda tx: port(tx).ready(99, clock()))]
     same(
         [
             ("acknowledged", "acked", "ann"),
+            ("resolved", "again", None),
             ("resolved", "both", None),
             ("resolved", "resolved", None),
             ("resolved", "whole", None),
@@ -211,6 +226,6 @@ CHECKS = (
     changes_of_paged_incidents_are_saved,
     a_change_waits_for_its_pages,
     two_makers_share_the_changes,
-    arrivals_are_claimed_pages,
+    arrivals_are_pages_that_were_sent,
     a_host_s_writes_are_noted,
 )

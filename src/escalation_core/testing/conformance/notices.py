@@ -1,6 +1,6 @@
 """Checks of a store's port for notices: the outbox of notices."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import attrs
 
@@ -101,14 +101,15 @@ async def a_claim_of_notices_passes_by_what_others_lock(harness: StoreHarness) -
         same([1, 2], [one.notice.episode for one in await port(tx).claim({"t": 2}, until=clock())], "claimed")
         claim = other.transact(lambda tx: port(tx).claim({"t": 9}, until=clock()))
         same([3], [one.notice.episode for one in await within(AT_ONCE, claim)], "claimed by another")
-        expired = other.transact(lambda tx: port(tx).expire(before=clock() + HOUR, now=clock()))
+        late = clock() + HOUR
+        expired = other.transact(lambda tx: port(tx).expire(before=late, resolved_before=late, now=clock()))
         same(1, await within(AT_ONCE, expired), "expired by another")
 
     await store.transact(work)
 
 
 async def old_notices_end(harness: StoreHarness) -> None:
-    """``expire`` ends what is too old, unless a sender has it; ``shift`` follows a step of the clock."""
+    """``expire`` ends what is too old for its kind, unless a sender has it; ``shift`` follows a step of the clock."""
     clock = ManualClock(START)
     store = await harness.open(clock)
     for number in range(1, 4):
@@ -118,7 +119,15 @@ async def old_notices_end(harness: StoreHarness) -> None:
     first, second, third = await records(store)
     held = attrs.evolve(second, state=NoticeState.LEASED, due_at=clock() + MINUTE)
     await store.transact(lambda tx: port(tx).write([held]))
-    same(1, await store.transact(lambda tx: port(tx).expire(before=START + 2 * MINUTE, now=clock())), "expired")
+
+    async def expired(before: datetime, resolved_before: datetime) -> int:
+        return await store.transact(
+            lambda tx: port(tx).expire(before=before, resolved_before=resolved_before, now=clock())
+        )
+
+    early, late = START - MINUTE, START + 2 * MINUTE
+    same(0, await expired(late, early), "none of another kind")
+    same(1, await expired(early, late), "expired")
     same(["expired", "leased", "pending"], [one.state.value for one in await records(store)], "states")
     same(
         (first.fence + 1, clock()), ((await records(store))[0].fence, (await records(store))[0].due_at), "fence and due"
@@ -127,10 +136,36 @@ async def old_notices_end(harness: StoreHarness) -> None:
     moved = (await records(store))[2]
     same((third.created_at - 10 * MINUTE, third.due_at - 10 * MINUTE), (moved.created_at, moved.due_at), "moved back")
     same(held, (await records(store))[1], "made before")
+    retried = attrs.evolve(held, state=NoticeState.PENDING)
+    await store.transact(lambda tx: port(tx).write([retried]))
+    await store.transact(lambda tx: port(tx).shift(held.due_at - MINUTE, MINUTE))
+    same(attrs.evolve(retried, due_at=held.due_at - MINUTE), (await records(store))[1], "due before")
+    await store.transact(lambda tx: port(tx).write([held]))
     counts = await store.read(lambda tx: port(tx).counts(since=clock()))
     same({"expired": 1, "leased": 1, "pending": 1}, {state.value: count for state, count in counts.items()}, "counts")
     counts = await store.read(lambda tx: port(tx).counts(since=clock() + MINUTE))
     same({"leased": 1, "pending": 1}, {state.value: count for state, count in counts.items()}, "counts since")
+
+
+async def a_claim_says_what_is_followed(harness: StoreHarness) -> None:
+    """A notice is followed by a newer one to its target about its episode. ``delete_notices`` removes them by id."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    acknowledged = NoticeKind.ACKNOWLEDGED
+    new = [
+        NewNotice(change=changed("a", acknowledged), level=1, target="t"),
+        NewNotice(change=changed("a", acknowledged), level=1, target="u"),
+        NewNotice(change=changed("a", acknowledged, episode=2), level=1, target="t"),
+        NewNotice(change=changed("b", acknowledged), level=1, target="t"),
+        NewNotice(change=changed("a"), level=1, target="t"),
+    ]
+    await store.transact(lambda tx: port(tx).enqueue(new, clock()))
+    found = await store.transact(lambda tx: port(tx).claim({"t": 9, "u": 9}, until=clock()))
+    same([True, False, False, False, False], [one.followed for one in found], "followed")
+    ids = [one.notice.id for one in found]
+    await store.transact(lambda tx: port(tx).delete_notices(ids[1:3]))
+    await store.transact(lambda tx: port(tx).delete_notices([]))
+    same([ids[0], *ids[3:]], [one.id for one in await records(store)], "those that stay")
 
 
 async def old_notices_are_deleted_with_their_pages(harness: StoreHarness) -> None:
@@ -156,5 +191,6 @@ CHECKS = (
     notices_are_claimed_and_settled,
     a_claim_of_notices_passes_by_what_others_lock,
     old_notices_end,
+    a_claim_says_what_is_followed,
     old_notices_are_deleted_with_their_pages,
 )

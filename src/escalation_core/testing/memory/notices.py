@@ -23,6 +23,8 @@ from ...model import (
 from ...rules.notices import OPEN_NOTICE, UNSETTLED_NOTICE
 from .state import State, Undo, read_row
 
+_SENT = (PageState.LEASED, PageState.CANCELLING, PageState.DELIVERED)
+
 
 @attrs.frozen
 class Notices:
@@ -38,9 +40,9 @@ class Notices:
                 number = next(self.store.numbers["changes"])
                 self.undo.put(self.store.changes, number, attrs.evolve(change, id=number))
 
-    async def ready(self, limit: int) -> Sequence[ChangedIncident]:
+    async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
         pages = self.store.pages.values()
-        waiting = {page.incident_key for page in pages if page.state is PageState.CANCELLING}
+        waiting = {page.incident_key for page in pages if page.state is PageState.CANCELLING and page.due_at > now}
         found = [change for change in self.store.changes.values() if change.incident_key not in waiting]
         found.sort(key=lambda change: change.id)
         return [ChangedIncident(change, self._incident(change.incident_key)) for change in found[:limit]]
@@ -48,7 +50,7 @@ class Notices:
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:
         best: dict[tuple[str, int, str], tuple[bool, int]] = {}
         for page in self.store.pages.values():
-            if page.fence > 0 and page.incident_key in keys:
+            if page.incident_key in keys and (page.state in _SENT or page.fence > 1):
                 place = page.incident_key, page.episode, page.target
                 one = page.state is PageState.DELIVERED, page.level
                 best[place] = max(one, best.get(place, one))
@@ -97,7 +99,9 @@ class Notices:
         for notice in sorted(self._unsettled(), key=lambda one: (one.due_at, one.id)):
             if notice.due_at <= until and free.get(notice.target, 0) > 0:
                 free[notice.target] -= 1
-                claimed.append(ClaimedNotice(notice, self._incident(notice.incident_key)))
+                claimed.append(
+                    ClaimedNotice(notice, self._incident(notice.incident_key), followed=self._is_followed(notice))
+                )
         return claimed
 
     async def write(self, notices: Sequence[NoticeRecord]) -> None:
@@ -110,19 +114,35 @@ class Notices:
         await self.write(owned)
         return {notice.id for notice in owned}
 
-    async def expire(self, *, before: datetime, now: datetime) -> int:
+    async def delete_notices(self, ids: Sequence[int]) -> None:
+        for number in ids:
+            self.undo.drop(self.store.notices, number)
+
+    async def expire(self, *, before: datetime, resolved_before: datetime, now: datetime) -> int:
         free = [one for one in self._unsettled() if one.state is NoticeState.PENDING or one.due_at <= now]
-        late = [notice for notice in free if notice.created_at < before]
+        late = [
+            notice
+            for notice in free
+            if notice.created_at < (resolved_before if notice.kind is NoticeKind.RESOLVED else before)
+        ]
         await self.write(
             [attrs.evolve(one, state=NoticeState.EXPIRED, due_at=now, fence=one.fence + 1) for one in late]
         )
         return len(late)
 
     async def shift(self, now: datetime, step: timedelta) -> None:
-        ahead = [notice for notice in self._unsettled() if notice.created_at > now]
-        await self.write(
-            [attrs.evolve(one, created_at=one.created_at - step, due_at=one.due_at - step) for one in ahead]
-        )
+        unsettled = self._unsettled()
+        ahead = [
+            attrs.evolve(one, created_at=one.created_at - step, due_at=one.due_at - step)
+            for one in unsettled
+            if one.created_at > now
+        ]
+        late = [
+            attrs.evolve(one, due_at=one.due_at - step)
+            for one in unsettled
+            if one.created_at <= now < one.due_at and one.state is NoticeState.PENDING
+        ]
+        await self.write([*ahead, *late])
 
     async def notices(
         self,
@@ -161,8 +181,7 @@ class Notices:
             and one.due_at < before
             and (one.incident_key, one.episode) not in paged
         ]
-        for number in old:
-            self.undo.drop(self.store.notices, number)
+        await self.delete_notices(old)
         changes = [change.id for change in self.store.changes.values() if change.at < before]
         await self.delete_changes(changes)
         return len(old) + len(changes)
@@ -176,6 +195,11 @@ class Notices:
 
     def _unsettled(self) -> list[NoticeRecord]:
         return [one for _, one in sorted(self.store.notices.items()) if one.state in UNSETTLED_NOTICE]
+
+    def _is_followed(self, notice: NoticeRecord) -> bool:
+        place = notice.incident_key, notice.episode, notice.target
+        others = self.store.notices.values()
+        return any((one.incident_key, one.episode, one.target) == place and one.id > notice.id for one in others)
 
     def _is_resolved(self, key: str, episode: int, target: str) -> bool:
         same = (NoticeKind.RESOLVED, key, episode, target)
