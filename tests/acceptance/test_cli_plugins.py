@@ -193,6 +193,29 @@ def test_what_answers_an_incident_works(paging: Console) -> None:
         assert (0, "") == (said.code, said.err), words
 
 
+def test_plugin_of_a_package_may_be_broken_as_well(paging: Console, tmp_path: Path) -> None:
+    """An entry point that cannot be imported stops no acknowledgement, whatever the settings name."""
+    info = tmp_path / "kit-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: kit\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[escalation.notifiers]\nsms = no_such_module:make\n")
+    del paging.env["ESC_PLUGINS"]
+    paging.env |= {"ESC_TARGETS": '{"slack:ops": "https://h/x"}', "ESC_FALLBACKS": '{"slack:ops": "sms:gone"}'}
+    for words in (("open", "k"), ("ack", "k"), ("resolve", "k")):
+        assert (0, "") == ((said := paging(*words)).code, said.err), words
+    assert "entry point escalation.notifiers: sms of kit: the module no_such_module does not" in paging("tick").err
+
+
+def test_without_plugins_every_name_is_checked(paging: Console) -> None:
+    """If there is no plug-in, a target that is not defined is refused by every command."""
+    del paging.env["ESC_PLUGINS"]
+    paging.env |= {"ESC_TARGETS": '{"slack:ops": "https://h/x"}', "ESC_DEFAULT_TARGET": "sms:gone"}
+    for words in (("ack", "k"), ("show", "k"), ("tick",)):
+        said = paging(*words)
+        assert 1 == said.code
+        assert "ESC_DEFAULT_TARGET: names the target 'sms:gone'; define it in ESC_TARGETS" in said.err
+
+
 @pytest.mark.parametrize(
     "words", [("show", "k"), ("list",), ("next",), ("health",), ("recalc",), ("dead", "retry", "--all")]
 )

@@ -71,6 +71,14 @@ class Context:
             log.warning("a plug-in is missing in this command: %s: %s", name, problem)
         return with_targets(settings, plugins), plugins
 
+    def _without_plugins(self) -> tuple[Settings, Plugins]:
+        """Return the settings. If there may be plug-ins, their targets stay unknown, and no name is checked."""
+        from ..worker.entry_points import may_have_entry_points
+
+        settings = self.settings()
+        known = not settings.plugins and not may_have_entry_points()
+        return with_targets(settings, NO_PLUGINS) if known else settings, NO_PLUGINS
+
     def run(
         self,
         work: Callable[[Engine], Awaitable[Result]],
@@ -155,7 +163,7 @@ class Context:
         in_code = self.engine_in_code()
         if in_code is not None:
             return in_code
-        settings, loaded = self.load(strict=ticks) if plugins else (self.settings(), NO_PLUGINS)
+        settings, loaded = self.load(strict=ticks) if plugins else self._without_plugins()
 
         async def make() -> Engine:
             engine = await open_engine(

@@ -26,9 +26,9 @@ def find_entry_points(*groups: str) -> Iterator[EntryPoint]:
     """Yield the entry points of the groups, in the order of the groups, and sorted within each.
 
     To import ``importlib.metadata`` takes longer than most commands need for the rest, so it is imported only if a
-    distribution has such a group. A distribution of an unusual kind, for example in a zip file, counts as one that has.
+    distribution may have such a group.
     """
-    if not any(_may_have_groups(place) for place in sys.path) and not _unusual_finders():
+    if not may_have_entry_points():
         return
     from importlib.metadata import entry_points  # noqa: PLC0415 - see above
 
@@ -37,6 +37,11 @@ def find_entry_points(*groups: str) -> Iterator[EntryPoint]:
         for found in sorted(installed.select(group=group), key=lambda found: (found.name, found.value)):
             owner = "" if found.dist is None else found.dist.name
             yield EntryPoint(group, found.name, found.value, owner)
+
+
+def may_have_entry_points() -> bool:
+    """Return whether a distribution may have a group of the library. One in a zip file always may."""
+    return any(_may_have_groups(place) for place in sys.path) or _unusual_finders()
 
 
 def _may_have_groups(place: str) -> bool:
