@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from escalation_adapters.worker.plugins import PluginContext
-from escalation_core import Incident, InvalidValue, Notifier, Page, Rejected, Retry, Settings
+from escalation_core import Delivered, Incident, InvalidValue, Notifier, Page, Rejected, Retry, Settings
 from escalation_core.testing import ManualClock
 from escalation_core.testing.conformance import NOTIFIER_CHECKS, NotifierHarness
 from escalation_ntfy import Ntfy, make
@@ -27,6 +27,7 @@ class Server:
 
     def __init__(self) -> None:
         self.answer: Answer = self._accepted
+        self.parts = False
         self.messages: list[dict[str, Any]] = []
         self._arrived: list[str] = []
         self._site: web.TCPSite | None = None
@@ -88,7 +89,7 @@ class Server:
             await self._site.start()
             self._port = self._runner.addresses[0][1]
 
-    async def _publish(self, request: web.Request) -> web.Response:
+    async def _publish(self, request: web.Request) -> web.StreamResponse:
         message = await request.json()
         assert f"Bearer {TOKEN}" == request.headers["Authorization"]
         assert message["sequence_id"] == request.headers["X-Dedup-Key"]
@@ -96,6 +97,16 @@ class Server:
         response = await self.answer()
         if response.status == 200:
             self._arrived.append(message["sequence_id"])
+        return await self._in_parts(request, response.body) if self.parts else response
+
+    async def _in_parts(self, request: web.Request, body: Any) -> web.StreamResponse:
+        """Send a body in parts, with a moment between two of them."""
+        response = web.StreamResponse()
+        await response.prepare(request)
+        middle = len(body) // 2
+        for part in (body[:middle], body[middle:]):
+            await response.write(part)
+            await asyncio.sleep(0.05)
         return response
 
     async def _accepted(self) -> web.Response:
@@ -158,6 +169,19 @@ async def test_outcome(status: int, outcome: Rejected | Retry, server: Server) -
     """Each status has its outcome. A proxy that answers 200 has not published the page."""
     server.answer = server.says(status)
     assert outcome == await server.ntfy.send(page())
+
+
+async def test_reply_in_parts(server: Server) -> None:
+    """A reply that arrives in two parts confirms the page, so that no second copy is sent."""
+    server.parts = True
+    assert Delivered() == await server.ntfy.send(page())
+
+
+async def test_long_reply(server: Server) -> None:
+    """The notifier reads no endless reply, and one that it has not read to its end confirms nothing."""
+    long = b'{"event": "message", "more": "' + bytes(range(65, 91)) * 2600 + b'"}'
+    server.answer = server.says(200, text=long.decode())
+    assert Retry("HTTP 200 without a message of ntfy") == await server.ntfy.send(page())
 
 
 def context(**environ: str) -> PluginContext:

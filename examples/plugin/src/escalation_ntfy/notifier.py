@@ -84,7 +84,7 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     status = response.status
     if status == 200:
         # A login page of a proxy has status 200 as well.
-        published = _is_message(await response.content.read(MAX_REPLY_BYTES))
+        published = _is_message(await _beginning(response.content))
         return Delivered() if published else Retry("HTTP 200 without a message of ntfy")
     after = _seconds(response.headers.get("Retry-After"))
     if status == 429:
@@ -92,6 +92,14 @@ async def _outcome(response: aiohttp.ClientResponse) -> Outcome:
     if 300 <= status < 500 and status not in AGAIN:
         return Rejected(f"HTTP {status}")
     return Retry(f"HTTP {status}", after)
+
+
+async def _beginning(content: aiohttp.StreamReader) -> bytes:
+    """Return the reply, or its first MAX_REPLY_BYTES. One ``read`` returns only what has arrived."""
+    reply = bytearray()
+    while len(reply) < MAX_REPLY_BYTES and (part := await content.read(MAX_REPLY_BYTES - len(reply))):
+        reply += part
+    return bytes(reply)
 
 
 def _is_message(reply: bytes) -> bool:
