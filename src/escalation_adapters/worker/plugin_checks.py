@@ -4,21 +4,21 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from escalation_core import InvalidValue
+from escalation_core import Abilities, InvalidValue
 from escalation_core.checks import check_text
 from escalation_core.errors import error_place
 from escalation_core.rules.abilities import abilities_of
 from escalation_core.rules.routing import check_targets
 
-from .plugin_records import METHODS, Kind
+from .plugin_records import METHODS, Kind, Plugin
 
 _NOT_ONE = "return one object: a notifier, a router, a schedule source or a heartbeat"
 
 
-def check_made(made: object, expected: Kind | None) -> tuple[Kind, Sequence[str]]:
-    """Return the kind of what a factory returned, and the targets of a notifier.
+def check_made(name: str, made: object, expected: Kind | None) -> Plugin:
+    """Return what a factory returned as the plug-in ``name``, with what a notifier declares.
 
-    The kind is the expected one, or else the one that its methods tell.
+    Its kind is the expected one, or else the one that its methods tell.
 
     Raises:
         InvalidValue: it is not such an object, or it may be of several kinds. Of an error that the object raises the
@@ -34,7 +34,10 @@ def check_made(made: object, expected: Kind | None) -> tuple[Kind, Sequence[str]
         raise _refusal(f"returned {what}", remedy)
     try:
         kind = _kind(made, expected, remedy)
-        return kind, _SHAPES[kind](made)
+        if kind is Kind.NOTIFIER:
+            return Plugin(name, kind, made, *_check_notifier(made))
+        _SHAPES[kind](made)
+        return Plugin(name, kind, made)
     except InvalidValue:
         raise
     except BaseException as error:  # noqa: BLE001 - a property of another author's object may raise anything
@@ -57,25 +60,24 @@ def _kind(made: object, expected: Kind | None, remedy: str) -> Kind:
     return found[0]
 
 
-def _check_notifier(made: Any) -> Sequence[str]:
+def _check_notifier(made: Any) -> tuple[Sequence[str], Abilities]:
     if not _part("notifier whose channel", lambda: check_text(made.channel, "channel")):
         raise _refusal("returned a notifier whose channel has no name", "name the channel, for example 'sms'")
     targets: Sequence[str] = _part("notifier whose list of targets", lambda: check_targets(made.targets))
     if not targets:
         raise _refusal("returned a notifier without targets", "name its targets, or take the plug-in out")
-    abilities = _part("notifier with wrong abilities:", lambda: abilities_of(made))
+    abilities: Abilities = _part("notifier with wrong abilities:", lambda: abilities_of(made))
     _check_async(made, "send", "aclose")
     if abilities.bundles:
         _check_async(made, "send_bundle")
     if abilities.notices:
         _check_async(made, "tell", *(["tell_bundle"] if abilities.bundles else []))
-    return targets
+    return targets, abilities
 
 
-def _check_router(made: Any) -> Sequence[str]:
+def _check_router(made: Any) -> None:
     if inspect.iscoroutinefunction(inspect.unwrap(made.route)):
         raise _refusal("returned a router whose route is asynchronous", "write def route: it must be pure and fast")
-    return ()
 
 
 def _part(what: str, check: Callable[[], Any]) -> Any:
@@ -85,7 +87,7 @@ def _part(what: str, check: Callable[[], Any]) -> Any:
         raise _refusal(f"returned a {what} {fault.fault}", fault.remedy) from None
 
 
-def _check_async(made: Any, *methods: str) -> Sequence[str]:
+def _check_async(made: Any, *methods: str) -> None:
     for name in methods:
         method = getattr(made, name, None)
         if not callable(method):
@@ -93,17 +95,15 @@ def _check_async(made: Any, *methods: str) -> Sequence[str]:
         # A decorator with functools.wraps leads to the function that it wraps.
         if not inspect.iscoroutinefunction(inspect.unwrap(method)):
             raise _refusal(f"returned {type(made).__name__}, whose {name} is not async", f"write async def {name}")
-    return ()
 
 
 def _refusal(fault: str, remedy: str) -> InvalidValue:
     return InvalidValue("plug-in", fault, remedy)
 
 
-_SHAPES: dict[Kind, Callable[[Any], Sequence[str]]] = {
-    Kind.NOTIFIER: _check_notifier,
+_SHAPES: dict[Kind, Callable[[Any], None]] = {
     Kind.ROUTER: _check_router,
     Kind.SCHEDULES: lambda made: _check_async(made, Kind.SCHEDULES.method),
     Kind.HEARTBEAT: lambda made: _check_async(made, Kind.HEARTBEAT.method),
 }
-"""The check of each kind. It returns the targets that the object serves."""
+"""The check of each kind but a notifier."""

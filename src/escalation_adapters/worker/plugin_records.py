@@ -6,9 +6,8 @@ from typing import Any
 
 import attrs
 
-from escalation_core import Budget, Heartbeat, Notifier, Router, ScheduleSource
+from escalation_core import Abilities, Budget, Heartbeat, Notifier, Router, ScheduleSource
 from escalation_core.errors import Problem
-from escalation_core.rules.abilities import abilities_of
 
 
 class Kind(StrEnum):
@@ -44,6 +43,8 @@ class Plugin:
     made: Any = attrs.field(repr=False)
     targets: Sequence[str] = ()
     """The targets that a notifier serves."""
+    abilities: Abilities = attrs.field(factory=Abilities)
+    """What a notifier declared when it was checked."""
 
 
 @attrs.frozen
@@ -67,7 +68,7 @@ class Plugins:
     @property
     def budgets(self) -> Mapping[str, Budget]:
         """The budgets that the notifiers give their targets."""
-        return {name: budget for made in self.notifiers for name, budget in abilities_of(made).budgets.items()}
+        return {name: budget for plugin in self.loaded for name, budget in plugin.abilities.budgets.items()}
 
     @property
     def router(self) -> Router | None:

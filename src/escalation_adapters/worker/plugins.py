@@ -108,8 +108,7 @@ def _load(name: str, factory: str, kind: Kind | None, context: PluginContext) ->
         if not callable(make):
             raise InvalidValue(name, f"is {type(make).__name__}", "name a function that takes the context")
         made = _call(name, make, context)
-        found, targets = check_made(made, kind)
-        return Plugin(name, found, made, targets)
+        return check_made(name, made, kind)
 
     try:
         return in_time(FACTORY_TIMEOUT, work)

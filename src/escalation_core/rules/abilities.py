@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from ..errors import InvalidValue
+from ..errors import InvalidValue, error_place
 from ..model import Abilities, Budget
 from ..ports import SendsBundles, TellsNoticeBundles, TellsNotices
 
@@ -13,10 +13,14 @@ def abilities_of(notifier: object) -> Abilities:
     """Return what a notifier declares in its attribute ``abilities``; without one it only sends single pages.
 
     Raises:
-        InvalidValue: it is not ``Abilities``, or the notifier lacks a method that an ability needs.
+        InvalidValue: it is not ``Abilities``, reading it raises, or the notifier lacks a method that an ability needs.
     """
-    found = getattr(notifier, "abilities", _NONE)
     kind = type(notifier).__name__
+    try:
+        found = getattr(notifier, "abilities", _NONE)
+    except Exception as error:  # a property of the host's object may raise anything
+        fault = f"reading the abilities of {kind} raised {error_place(error)}"
+        raise InvalidValue("notifiers", fault, "repair the attribute") from error
     if not isinstance(found, Abilities):
         fault = f"the abilities of {kind} are {type(found).__name__}"
         raise InvalidValue("notifiers", fault, "give Abilities(...), or leave the attribute out")

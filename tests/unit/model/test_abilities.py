@@ -66,6 +66,21 @@ def test_other_abilities_are_refused() -> None:
         Engine(MemoryStore(), notifiers=[notifier])
 
 
+def test_abilities_that_raise_are_refused() -> None:
+    """The message has the error's class and place, and no text, which may be a secret. The cause has the rest."""
+
+    class Raises(RecordingNotifier):
+        @property
+        def abilities(self) -> Abilities:
+            raise RuntimeError("hush")
+
+    said = r"reading the abilities of Raises raised RuntimeError, .*test_abilities\.py:\d+; repair"
+    with pytest.raises(InvalidValue, match=said) as caught:
+        Engine(MemoryStore(), notifiers=[Raises("ops")])
+    assert "hush" not in str(caught.value)
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
 def test_notices_leave_half_of_a_burst_to_pages() -> None:
     """None of a burst of one."""
     assert [0, 1, 1, 15] == [Budget(rate=1, burst=burst).spare for burst in (1, 2, 3, 30)]

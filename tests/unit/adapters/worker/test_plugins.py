@@ -82,6 +82,23 @@ def test_targets_and_budgets(module: ModuleType) -> None:
     assert {"sms:ops": Budget(rate=1)} == found.budgets
 
 
+def test_abilities_are_read_once(module: ModuleType) -> None:
+    """The budgets are those of the check: what the object raises later does not reach the program."""
+
+    class Once(RecordingNotifier):
+        reads = 0
+
+        @property
+        def abilities(self) -> Abilities:
+            self.reads += 1
+            if self.reads > 1:
+                raise RuntimeError(HUSH)
+            return Abilities(budgets={"sms:ops": Budget(rate=1)})
+
+    found = load(module, lambda _: Once("sms:ops"))
+    assert [{"sms:ops": Budget(rate=1)}] * 2 == [found.budgets, found.budgets]
+
+
 def test_context(module: ModuleType, tmp_path: Path) -> None:
     """A factory gets the settings, the environment, and secrets from variables or files."""
     given: list[PluginContext] = []
