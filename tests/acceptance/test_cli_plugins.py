@@ -235,7 +235,7 @@ def test_what_reads_warns(words: tuple[str, ...], paging: Console) -> None:
 
 
 def test_working_directory_is_on_the_path(tmp_path: Path, on_sqlite: Console) -> None:
-    """The program finds a module in the working directory, as ``python -m`` does."""
+    """The program finds a module in the working directory."""
     shutil.copy(PAGER, tmp_path / "pager.py")
     env = on_sqlite.env | {"ESC_PLUGINS": "pager:notifier", "PAGER_FILE_NAME": str(tmp_path / "pages")}
     said = finish(start("test-page", "sms:dev", env=env, cwd=tmp_path, code="import sys; sys.path.remove('')"))

@@ -32,11 +32,15 @@ def find_object(name: str) -> object:
 
 
 def add_working_directory() -> None:
-    """Put the working directory first on the path of imports, as ``python -m`` does. It is missing in a program."""
+    """Put the working directory last on the path of imports. In a program it is missing there.
+
+    It stays, because a module of a service may import others of its folder later. It is last, so that a file such as
+    ``json.py`` in the folder is never imported in place of Python's module or an installed one.
+    """
     with suppress(OSError):  # the directory is gone
         here = str(Path.cwd())
         if not {"", here} & set(sys.path):
-            sys.path.insert(0, here)
+            sys.path.append(here)
 
 
 def _imported(name: str, module: str) -> object:
