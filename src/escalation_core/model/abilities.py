@@ -18,7 +18,8 @@ class Abilities:
     """The abilities of a notifier. Without any, it sends each page as a message of its own, and tells no notice.
 
     Raises:
-        InvalidValue: a field has a wrong type, or ``asked`` has a kind that is not in ``notices``.
+        InvalidValue: a field has a wrong type, ``asked`` has a kind that is not in ``notices``, or ``threads`` is set
+            and resolved incidents are not in ``notices``.
     """
 
     bundles: bool = False
@@ -29,7 +30,8 @@ class Abilities:
     """The kinds that its targets get, unless the settings say otherwise."""
     threads: bool = False
     """Its receiver groups the messages of an episode by ``thread_key``, and keeps each group open until a notice says
-    that it is resolved. So the engine sends one for each episode that its targets were paged about."""
+    that it is resolved. So the engine sends one for each episode that its targets were paged about. It needs
+    ``NoticeKind.RESOLVED`` in ``notices``."""
     budgets: Mapping[str, Budget] = attrs.field(factory=dict)
     """The budgets of its targets. The settings may set others."""
 
@@ -44,6 +46,8 @@ class Abilities:
                 raise InvalidValue(name, f"is {kinds!r}", "give a set of NoticeKind")
         if beyond := sorted(self.asked - self.notices):
             raise InvalidValue("asked", f"has {beyond[0].value}, which is not in notices", "add it to notices")
+        if self.threads and NoticeKind.RESOLVED not in self.notices:
+            raise InvalidValue("threads", "is True without resolved in notices", "add it to notices")
         for target, budget in check_mapping(self.budgets, "budgets", "map targets to Budget").items():
             if not isinstance(budget, Budget):
                 fault = f"{target!r} has {type(budget).__name__}"

@@ -18,6 +18,11 @@ RESOLVED = frozenset({NoticeKind.RESOLVED})
         ({"threads": "yes"}, "threads: is 'yes'; give True or False"),
         ({"notices": ["resolved"]}, "notices: is ['resolved']; give a set of NoticeKind"),
         ({"notices": frozenset({"resolved"})}, "notices: is frozenset({'resolved'}); give a set of NoticeKind"),
+        ({"threads": True}, "threads: is True without resolved in notices; add it to notices"),
+        (
+            {"threads": True, "notices": frozenset({NoticeKind.ACKNOWLEDGED})},
+            "threads: is True without resolved in notices; add it to notices",
+        ),
         ({"asked": RESOLVED}, "asked: has resolved, which is not in notices; add it to notices"),
         ({"budgets": {"a": 7}}, "budgets: 'a' has int; give Budget(rate=..., burst=...)"),
         ({"budgets": 7}, "budgets: is int; map targets to Budget"),
