@@ -1,10 +1,14 @@
 """The page about plug-ins does what it says: its modules and its commands, one after the other."""
 
+import errno
+import importlib
 import json
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -12,6 +16,9 @@ from click.testing import CliRunner, Result
 
 from escalation_adapters.cli.root import cli
 from escalation_adapters.worker.plugin_records import Kind
+from escalation_adapters.worker.plugins import PluginContext
+from escalation_core import Delivered, Incident, Page, Retry, Settings
+from escalation_core.testing import ManualClock
 
 from .pages import DOCS, blocks, code, command_lines, exports, table
 
@@ -54,6 +61,28 @@ def test_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert {True} == {
         json.loads(path.read_text())["key"] == path.name for path in tmp_path.iterdir() if not path.suffix
     }
+
+
+async def test_plugin_on_a_full_disk(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The page's plug-in writes in a thread of its own, and leaves no half of a file under the name of a page."""
+    threads: list[threading.Thread] = []
+    whole = Path.write_text
+
+    def half(self: Path, text: str, **options: Any) -> int:
+        threads.append(threading.current_thread())
+        whole(self, text[:9], **options)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    spool = importlib.import_module("spool").make(PluginContext(Settings(), {}))
+    incident = Incident(incident_key="k", level=1, first_seen=ManualClock()())
+    page = Page(incident=incident, episode=1, level=1, target="spool:ops", dedup_key="d" * 64, at=incident.first_seen)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        assert Retry("OSError") == await spool.send(page)
+    assert [False] == [thread is threading.main_thread() for thread in threads]
+    assert not (tmp_path / page.dedup_key).exists()
+    assert Delivered() == await spool.send(page)
+    assert page.dedup_key == json.loads((tmp_path / page.dedup_key).read_text())["key"]
 
 
 def test_app() -> None:
