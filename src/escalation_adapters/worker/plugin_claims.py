@@ -1,4 +1,4 @@
-"""Who serves a target, routes, or is the dead man's switch: for each of these there is one owner."""
+"""The library refuses a plug-in that serves a target of another one, or is a second router or heartbeat."""
 
 from collections.abc import Sequence
 
