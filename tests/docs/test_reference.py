@@ -34,7 +34,7 @@ from escalation_core.settings import SECRETS
 from escalation_core.testing import MemoryStore, RecordingNotifier, invariants
 
 from . import signatures
-from .pages import DOCS, code, table
+from .pages import DOCS, blocks, code, table
 
 REFERENCE = DOCS / "reference"
 
@@ -249,6 +249,15 @@ def test_columns_are_all_there(migrated_dsn: str) -> None:
         actual.setdefault(name, set()).add(column)
 
     assert actual == {name: set(columns) for name, columns in documented_columns().items()}
+
+
+def test_removal_drops_each_table() -> None:
+    """The page that removes the library drops each table that the migrations make, and no other."""
+    folder = Path(escalation_adapters.__file__).parent / "postgres/migrations"
+    made = r"CREATE (?:UNLOGGED )?TABLE (?:IF NOT EXISTS )?\{schema\}\.(\w+)"
+    tables = [name for file in folder.glob("*.sql") for name in re.findall(made, file.read_text(encoding="utf-8"))]
+    [drop] = [block for block in blocks(DOCS / "how-to/migrate-and-attach.md", "sql") if "DROP TABLE" in block.text]
+    assert sorted(tables) == sorted(re.findall(r"escalation_\w+", drop.text))
 
 
 def test_sqlite_has_the_same_columns() -> None:
