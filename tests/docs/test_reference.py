@@ -22,6 +22,7 @@ import escalation_adapters.postgres
 import escalation_adapters.replay
 import escalation_adapters.worker.plugins
 import escalation_core
+from escalation_adapters.channels.http import MAX_ANSWER_BYTES, MAX_REPLY_BYTES
 from escalation_adapters.cli.root import cli
 from escalation_core import EscalationError, Integrity, NoticeKind, RetryPolicy, Settings, State, TickReport
 from escalation_core.engine import gauges, telemetry
@@ -229,6 +230,13 @@ def test_transitions_are_the_codes() -> None:
     }
 
     assert {verb: set(states) for verb, states in ALLOWED.items()} == listed
+
+
+def test_limits_of_replies_are_the_codes() -> None:
+    """SECURITY.md names how much each channel reads of a reply."""
+    said = " ".join((DOCS.parent / "SECURITY.md").read_text(encoding="utf-8").split())
+    slack, pagerduty = MAX_REPLY_BYTES // 1024, MAX_ANSWER_BYTES // 1024
+    assert f"reads at most {slack} KiB of a reply from Slack and {pagerduty} KiB of one from PagerDuty" in said
 
 
 def documented_columns() -> dict[str, list[str]]:
