@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Coroutine
+from importlib import import_module
 from pathlib import Path
 from urllib.parse import quote, urlencode
 
@@ -60,6 +61,17 @@ def test_python_example_runs(
         monkeypatch.setenv("ESC_DATABASE_URL", url(request.getfixturevalue("migrated_dsn")))
 
     run(example)
+
+
+def test_readme_says_which_module_has_a_name() -> None:
+    """The comments of the README's example name other classes, each with the module that has it."""
+    [example] = blocks(ROOT / "README.md", "python")
+    comments = " ".join(re.findall("# (.*)", example.text))
+    named = dict(re.findall(r"(\w+(?:\.\w+)+) has (\w+)", comments))
+    assert {"SlackNotifier", "PagerDutyNotifier", "PostgresStore"} == set(named.values())
+    for module, name in named.items():
+        assert hasattr(import_module(module), name)
+    assert set(re.findall(r"\b\w+(?:Notifier|Store)\b", comments)) == set(named.values())
 
 
 SECRET = "whsec_c2VjcmV0IG9mIHRoaXJ0eS10d28gcmFuZG9tIGJ5dGVz"
