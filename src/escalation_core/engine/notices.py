@@ -217,6 +217,6 @@ async def settle_notices(
     try:
         written = await tx.savepoint(partial(notices.settle, after))
     except StoreRefused as error:
-        log.warning("%d notices cannot be settled, and are told again when their leases end: %s", len(after), error)
+        log.warning("%d notices cannot be settled, and are sent again when their leases end: %s", len(after), error)
         return []
     return [record for record in after if record.id in written]

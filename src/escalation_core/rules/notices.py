@@ -140,7 +140,7 @@ def make_change(
 
 
 def is_undone(kind: NoticeKind, episode: int, incident: Incident | None) -> bool:
-    """Return whether an acknowledgement was taken back, so that it must not silence what goes on."""
+    """Return whether an acknowledgement was taken back, so that no receiver may take it as acknowledged."""
     return (
         kind is NoticeKind.ACKNOWLEDGED
         and incident is not None

@@ -236,7 +236,7 @@ def test_after_a_bundle_was_refused_each_of_its_notices_goes_alone() -> None:
     ],
 )
 def test_an_acknowledgement_that_was_taken_back_makes_no_notice(kind: Any, about: Any, expected: bool) -> None:
-    """The incident escalates, and a receiver that marks it as acknowledged would call no one."""
+    """The incident escalates, and a receiver that shows it as acknowledged would call no one."""
     assert expected is is_undone(kind, 2, about)
     found = Wanted(abilities={"ops": ALL}).new_notices(
         ChangedIncident(change(kind), about), [Arrival(episode=2, level=1, target="ops")], START
