@@ -87,5 +87,5 @@ def test_finder_of_another_kind(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A place of the path that does not exist, or an entry_points.txt that is a folder, is passed over."""
     (tmp_path / "odd-1.0.dist-info/entry_points.txt").mkdir(parents=True)
-    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "gone"), "\0"])
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "gone")])
     assert [] == list(find_entry_points(GROUP))
