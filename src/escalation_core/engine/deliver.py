@@ -133,8 +133,8 @@ class Delivery:
         """Settle finished pages and claim as many as can start at once, in one transaction; start the attempts.
 
         It claims only pages that were due at ``until``; None means now. Without ``claim`` it only settles, and without
-        ``tell`` it claims no notices. If the
-        caller is cancelled meanwhile, the work continues, and the claimed pages are sent.
+        ``tell`` it claims no notices. If the caller is cancelled meanwhile, the work continues, and the claimed pages
+        are sent.
         """
         started = await self.tasks.outlive(self._start_due(until, claim=claim, tell=tell))
         await self.unheard.find_if_due()

@@ -264,7 +264,7 @@ def read(text: str) -> Spec:
 
 def write(spec: Spec) -> str:
     """Return a spec as the argument of a command line."""
-    return json.dumps(attrs.asdict(spec))
+    return json.dumps(attrs.asdict(spec), default=sorted)  # a frozenset of kinds of notices
 
 
 if __name__ == "__main__":
