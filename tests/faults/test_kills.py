@@ -23,7 +23,7 @@ from .kill_points.points import Point, awaits
 WALKS = (
     "tick", "run briefly", "woken", "rows locked", "recalc", "dry run", "canary", "store unavailable", "cancelled",
     "claim of a cancelled tick", "shared tick", "no answer", "read-only", "connections ended", "attached again",
-    "calendars change", "few slots", "handed over", "refused", "bundled", "migrate",
+    "calendars change", "few slots", "handed over", "refused", "bundled", "told together", "migrate",
 )  # fmt: skip
 KILLS = 20
 """Kills at each point in the long run. A quick run kills once, on one of two walks that its seed chooses."""

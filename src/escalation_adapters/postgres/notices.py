@@ -57,6 +57,7 @@ class Notices:
             "levels": [notice.level for notice in notices],
             "targets": [notice.target for notice in notices],
             "dedup_keys": [notice.dedup_key for notice in notices],
+            "for_threads": [notice.for_threads for notice in notices],
         }
         await self.session.run("enqueue_notices", now=now, **values)
 

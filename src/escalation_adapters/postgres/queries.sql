@@ -1218,12 +1218,14 @@ GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
 -- name: enqueue_notices
 -- Insert notices, each once per key and target, and one that an episode is resolved.
 INSERT INTO {schema}.escalation_notices
-    (kind, incident_key, episode, level, target, dedup_key, at, actor, first_seen, state, created_at, due_at)
-SELECT v.kind, v.key, v.episode, v.level, v.target, v.dedup_key, v.at, v.actor, v.first_seen, 'pending', %(now)s, %(now)s
+    (kind, incident_key, episode, level, target, dedup_key, at, actor, first_seen, state, created_at, due_at, for_threads)
+SELECT v.kind, v.key, v.episode, v.level, v.target, v.dedup_key, v.at, v.actor, v.first_seen, 'pending', %(now)s, %(now)s,
+    v.for_threads
 FROM unnest(
     %(kinds)s::text[], %(keys)s::text[], %(episodes)s::int[], %(levels)s::int[], %(targets)s::text[],
-    %(dedup_keys)s::text[], %(instants)s::timestamptz[], %(actors)s::text[], %(begins)s::timestamptz[])
-    AS v (kind, key, episode, level, target, dedup_key, at, actor, first_seen)
+    %(dedup_keys)s::text[], %(instants)s::timestamptz[], %(actors)s::text[], %(begins)s::timestamptz[],
+    %(for_threads)s::boolean[])
+    AS v (kind, key, episode, level, target, dedup_key, at, actor, first_seen, for_threads)
 ON CONFLICT DO NOTHING
 
 -- name: delete_changes

@@ -23,7 +23,7 @@ PAGE = (
 NOTICE = (
     "n.id, n.kind, n.incident_key, n.episode, n.level, n.target, n.dedup_key, n.at AT TIME ZONE 'UTC', n.actor,"
     " n.first_seen AT TIME ZONE 'UTC', n.state, n.created_at AT TIME ZONE 'UTC', n.due_at AT TIME ZONE 'UTC', n.fence,"
-    " n.attempts, n.reason, n.bundle"
+    " n.attempts, n.reason, n.bundle, n.for_threads"
 )
 """A notice's columns, in the order in which notices.py reads them."""
 PASSING = "_passing"

@@ -26,7 +26,7 @@ from .session import Session
 
 _NOTICE = (
     "n.id, n.kind, n.incident_key, n.episode, n.level, n.target, n.dedup_key, n.at, n.actor, n.first_seen, n.state,"
-    " n.created_at, n.due_at, n.fence, n.attempts, n.reason, n.bundle"
+    " n.created_at, n.due_at, n.fence, n.attempts, n.reason, n.bundle, n.for_threads"
 )
 _COLUMNS = len(attrs.fields(NoticeRecord))
 _UNSETTLED = "n.state IN ('pending', 'leased')"
@@ -54,7 +54,7 @@ GROUP BY p.episode, p.target ORDER BY p.episode, p.target
 """
 _ENQUEUE = """
 INSERT INTO escalation_notices (kind, incident_key, episode, level, target, dedup_key, at, actor, first_seen, state,
-    created_at, due_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?)
+    created_at, due_at, for_threads) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?)
 ON CONFLICT DO NOTHING
 """
 _CLAIM = f"""
@@ -122,7 +122,7 @@ class Notices:
         values = [(notice, _change_values(notice.change)) for notice in notices]
         await self.session.run_many(
             _ENQUEUE,
-            [(*what[:3], new.level, new.target, new.dedup_key, *what[3:], at, at) for new, what in values],
+            [(*what[:3], new.level, new.target, new.dedup_key, *what[3:], at, at, new.for_threads) for new, what in values],
         )
 
     async def delete_changes(self, ids: Sequence[int]) -> None:

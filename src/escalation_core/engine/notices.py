@@ -72,19 +72,19 @@ class NoticeMaker:
         late = now - self._expired_at >= EXPIRES_EVERY.total_seconds()
         if self.settings.dry_run or not (changes or late):
             return 0, False
-        total = 0
+        total, batch = 0, partial(self._batch, expire=late)
         try:
-            while (made := await self.store.transact(self._batch)) == BATCH:
+            while (made := await self.store.transact(batch)) == BATCH:
                 total += made
                 if monotonic() - now >= longest.total_seconds():
                     return total, True
         except StoreError as error:
             log.warning("notices could not be made, and the next tick tries again: %s", error)
             return total, False
-        self._expired_at = now
+        self._expired_at = now if late else self._expired_at
         return total + made, False
 
-    async def _batch(self, tx: Transaction) -> int:
+    async def _batch(self, tx: Transaction, *, expire: bool) -> int:
         notices, now = notices_of(tx), await tx.now()
         if notices is None or not (await gate_at(tx, self.settings.switches, now)).may_escalate:
             return 0
@@ -99,7 +99,8 @@ class NoticeMaker:
             if new:
                 await notices.enqueue(new, now)
             await notices.delete_changes([one.change.id for one in ready])
-        await notices.expire(before=now - MAX_NOTICE_AGE, resolved_before=now - MAX_THREAD_AGE, now=now)
+        if expire:
+            await notices.expire(before=now - MAX_NOTICE_AGE, resolved_before=now - MAX_THREAD_AGE, now=now)
         return len(ready)
 
 
@@ -148,7 +149,7 @@ async def _claim(
     ended, unwanted, going = list[NoticeRecord](), list[int](), dict[str, list[ClaimedNotice]]()
     for one in await notices.claim(capacity, until=until):
         record = one.notice
-        if not wanted.wants(record.kind, record.target, one.incident, record.level):
+        if not wanted.wants_record(record, one.incident):
             unwanted.append(record.id)
         elif record.created_at <= now - (longest := wanted.max_age(record)):
             ended.append(end_notice(record, now, f"not delivered within {longest}"))

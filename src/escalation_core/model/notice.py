@@ -141,6 +141,8 @@ class NewNotice:
     """What happened, with the episode whose pages the target received."""
     level: int
     target: str
+    for_threads: bool = False
+    """Whether the target gets it only if it has threads: its page is of an earlier episode, or may not have arrived."""
 
     @property
     def dedup_key(self) -> str:
@@ -172,12 +174,14 @@ class NoticeRecord:
     reason: str | None = None
     bundle: str | None = None
     """The key of the bundle in which it was last sent; None if it went alone."""
+    for_threads: bool = False
+    """Whether the target gets it only if it has threads. The worker that made the notice did not know."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "NoticeRecord":
         """Return the notice in a store's row: the values in the order of the fields."""
         number, kind, key, episode, level, target, dedup_key, at, actor, first_seen, state, *rest = row
-        created_at, due_at, fence, attempts, reason, bundle = rest
+        created_at, due_at, fence, attempts, reason, bundle, for_threads = rest
         return cls(
             id=number,
             kind=NoticeKind(kind),
@@ -196,6 +200,7 @@ class NoticeRecord:
             attempts=attempts,
             reason=reason,
             bundle=bundle,
+            for_threads=bool(for_threads),
         )
 
 

@@ -65,6 +65,12 @@ class Wanted:
         """Return whether this engine can decide about a target, because it has the target's notifier."""
         return target in self.abilities
 
+    def wants_record(self, notice: NoticeRecord, incident: Incident | None) -> bool:
+        """Return whether a served target gets a notice that perhaps another worker made."""
+        if notice.for_threads and not self.ends_thread(notice.kind, notice.target):
+            return False
+        return self.wants(notice.kind, notice.target, incident, notice.level)
+
     def wants(self, kind: NoticeKind, target: str, incident: Incident | None, level: int) -> bool:
         """Return whether a served target gets a notice. The incident may be None: then no route matches."""
         can = self.abilities[target]
@@ -95,7 +101,8 @@ class Wanted:
 
         A target with threads learns that an incident is resolved for each episode of which a page may have arrived
         there: a receiver may open a thread and not answer, and a thread that is open for ever is worse than a notice of
-        none. What a target of another worker wants, that worker decides once it claims the notice.
+        none. What a target of another worker wants, that worker decides once it claims the notice; it also knows
+        whether the target has threads.
         """
         change = changed.change
         too_old = change.at <= now - MAX_CHANGE_AGE
@@ -103,14 +110,16 @@ class Wanted:
         if is_undone(change.kind, change.episode, changed.incident):
             return []
         for one in arrivals:
-            own = one.episode == change.episode
-            ends_thread = self.ends_thread(change.kind, one.target) and one.episode <= change.episode
-            if not ends_thread and (too_old or not (own and one.certain)):
+            own, served = one.episode == change.episode, self.serves(one.target)
+            for_all = own and one.certain and not too_old
+            may_end_thread = self.ends_thread(change.kind, one.target) if served else change.kind is NoticeKind.RESOLVED
+            if not for_all and not (may_end_thread and one.episode <= change.episode):
                 continue
-            if not self.serves(one.target) or self.wants(change.kind, one.target, changed.incident, one.level):
+            if not served or self.wants(change.kind, one.target, changed.incident, one.level):
                 # When an earlier episode began is not known any more.
                 what = change if own else attrs.evolve(change, episode=one.episode, first_seen=None)
-                found.append(NewNotice(change=what, level=one.level, target=one.target))
+                new = NewNotice(change=what, level=one.level, target=one.target, for_threads=not for_all)
+                found.append(new)
         return found
 
 

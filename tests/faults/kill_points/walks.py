@@ -377,6 +377,18 @@ async def _bundled(engine: Engine) -> None:
     await engine.deliver()
 
 
+async def _told_together(engine: Engine) -> None:
+    """Bundle the notices of incidents that ended. An engine without notifiers makes them, also those no target gets."""
+    delivery = engine._delivery
+    budgets = {target: Budget(rate=20) for target in delivery.notifiers}
+    delivery.shares = attrs.evolve(delivery.shares, budgets=budgets, bundle_after=timedelta(milliseconds=50))
+    known: dict[str, Any] = {"policies": engine.policies, "schedules": engine.schedule_loader.sources}
+    async with Engine(engine.store, settings=engine.settings, **known) as other:
+        other._notices._expired_at = -timedelta(days=1).total_seconds()
+        await other.tick()
+        await engine.tick()
+
+
 WALKS: Mapping[str, Walk] = {
     "run": _run,
     "run without log": _run_without_log,
@@ -400,6 +412,7 @@ WALKS: Mapping[str, Walk] = {
     "handed over": _handed_over,
     "refused": _refused,
     "bundled": _bundled,
+    "told together": _told_together,
 }
 WHOLE = ("run", "run without log")
 """The walks that run a whole worker until it is stopped."""

@@ -111,6 +111,7 @@ def test_those_whose_pages_arrived_in_the_episode_get_a_notice() -> None:
     ]
     found = wanted.new_notices(ChangedIncident(change(), None), arrivals, START)
     assert [("ops", 2, 2), ("elsewhere", 1, 2)] == [(one.target, one.level, one.change.episode) for one in found]
+    assert not any(one.for_threads for one in found)
     assert {notice_key(NoticeKind.RESOLVED, "k", 2, START)} == {one.dedup_key for one in found}
 
 
@@ -126,6 +127,20 @@ def test_threads_end_with_the_incident() -> None:
     for kind in (NoticeKind.ACKNOWLEDGED, NoticeKind.ACK_EXPIRED):
         other = attrs.evolve(changed, change=change(kind))
         assert [2] == [one.change.episode for one in wanted.new_notices(other, arrivals, START)]
+
+
+def test_another_workers_target_may_have_threads() -> None:
+    """The worker that serves it decides: a target without threads gets no notice that only ends a thread."""
+    arrivals = [Arrival(episode=episode, level=1, target="there", certain=episode == 2) for episode in (1, 2, 3)]
+    found = Wanted().new_notices(ChangedIncident(change(), None), arrivals, START)
+    assert [(1, True), (2, False)] == [(one.change.episode, one.for_threads) for one in found]
+    old = Wanted().new_notices(ChangedIncident(change(), None), arrivals[1:2], START + MAX_CHANGE_AGE)
+    assert [True] == [one.for_threads for one in old]
+    other = ChangedIncident(change(NoticeKind.ACKNOWLEDGED), None)
+    assert [False] == [one.for_threads for one in Wanted().new_notices(other, arrivals, START)]
+    for threads, for_threads, expected in ((True, True, True), (False, True, False), (False, False, True)):
+        wanted = Wanted(abilities={"there": attrs.evolve(ALL, threads=threads)})
+        assert expected is wanted.wants_record(record(target="there", for_threads=for_threads), None)
 
 
 def test_an_old_change_only_ends_threads() -> None:

@@ -18,6 +18,7 @@ from escalation_core.testing.invariants.history import (
     PauseSpan,
     RecordedEscalation,
     Request,
+    Verb,
 )
 from escalation_core.testing.invariants.recovery import busy_loops
 
@@ -263,6 +264,16 @@ def test_work_of_all_workers_of_a_slot_explains_its_statements() -> None:
     statements = [START + 0.5 + number / 1000 for number in range(1200)]
     for slot, found in (("w1", []), ("w2", ["w2"])):
         history = attrs.evolve(CLEAN, changes=changes, statements={slot: statements})
+        assert found == [violation.incident for violation in busy_loops(history)]
+
+
+def test_saved_changes_explain_statements() -> None:
+    """A worker deletes the saved change of each acknowledgement, also if no target asks for a notice of it."""
+    statements = [START + 0.5 + number / 1000 for number in range(600)]
+    cases: list[tuple[Verb, list[str]]] = [("snooze", ["w2"]), ("acknowledge", [])]
+    for verb, found in cases:
+        writes = [HostWrite(key="k", verb=verb, began=START, ended=START + 0.1)] * 40
+        history = attrs.evolve(CLEAN, writes=writes, statements={"w2": statements})
         assert found == [violation.incident for violation in busy_loops(history)]
 
 

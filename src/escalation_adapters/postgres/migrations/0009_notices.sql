@@ -33,6 +33,8 @@ CREATE TABLE {schema}.escalation_notices (
     attempts int NOT NULL DEFAULT 0,
     reason text,
     bundle text,
+    -- Whether the target gets it only if it has threads; the worker that serves the target knows.
+    for_threads boolean NOT NULL DEFAULT false,
     UNIQUE (dedup_key, target)
 );
 CREATE INDEX escalation_notices_due ON {schema}.escalation_notices (target, due_at, id) WHERE state IN ('pending', 'leased');

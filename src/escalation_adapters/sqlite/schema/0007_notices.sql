@@ -30,6 +30,8 @@ CREATE TABLE escalation_notices (
     attempts INTEGER NOT NULL DEFAULT 0,
     reason TEXT,
     bundle TEXT,
+    -- Whether the target gets it only if it has threads; the worker that serves the target knows.
+    for_threads INTEGER NOT NULL DEFAULT 0,
     UNIQUE (dedup_key, target)
 );
 CREATE INDEX escalation_notices_due ON escalation_notices (target, due_at) WHERE state IN ('pending', 'leased');

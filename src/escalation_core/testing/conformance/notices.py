@@ -23,12 +23,13 @@ async def a_notice_is_there_once(harness: StoreHarness) -> None:
     first = [NewNotice(change=early, level=1, target=target) for target in ("t", "t", "u")]
     again = [
         NewNotice(change=late, level=1, target="t"),
-        NewNotice(change=attrs.evolve(late, episode=2), level=1, target="t"),
+        NewNotice(change=attrs.evolve(late, episode=2), level=1, target="t", for_threads=True),
     ]
     for notices in (first, first, again):
         await store.transact(lambda tx, notices=notices: port(tx).enqueue(notices, clock()))  # type: ignore[misc]
     found = await records(store)
     same([("t", 1), ("u", 1), ("t", 2)], [(one.target, one.episode) for one in found], "notices")
+    same([False, False, True], [one.for_threads for one in found], "notices for threads")
     one = found[0]
     same(
         (NoticeKind.RESOLVED, "a", 1, early.at, "ann", early.first_seen),

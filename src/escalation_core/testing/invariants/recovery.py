@@ -13,6 +13,9 @@ IDLE_STATEMENTS = 50
 STATEMENTS_EACH = 12
 """Statements that one change of a page or one escalation may cost, retries included. A pass costs most, alone in its
 tick: it reads versions and overrides, and sets a savepoint."""
+STATEMENTS_NOTED = 12
+"""Statements that an acknowledgement or an end of a paged incident may cost: its saved change, which a worker deletes
+in a transaction of its own even if it makes no notice of it."""
 STATEMENTS_A_SLOT = 8
 """Statements that a slot of a budget may cost a worker, even if another worker takes the slot."""
 STATEMENTS_REFUSED = 2
@@ -51,6 +54,7 @@ def busy_loops(history: History) -> Iterator[Violation]:
     recorded = Counter(each.at // COUNTED_OVER for each in history.escalations)
     limited = {page.id for page in history.pages if page.target in history.settings.budgets}
     slots = Counter(each.at // COUNTED_OVER for each in history.changes if each.claims and each.page in limited)
+    noted = Counter(each.ended // COUNTED_OVER for each in history.writes if each.verb in ("acknowledge", "resolve"))
     for slot, sent in history.statements.items():
         own = [change for change in history.changes if change.worker == slot or change.worker.startswith(f"{slot}-")]
         changed = Counter(change.at // COUNTED_OVER for change in own)
@@ -58,7 +62,9 @@ def busy_loops(history: History) -> Iterator[Violation]:
             # A statement near the end of one span may cause a write near the beginning of the next one.
             work = sum(done[at] for done in (recorded, changed) for at in (span, span + 1))
             taken = sum(slots[at] for at in (span, span + 1))
-            if count > idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken:
+            # A change may be saved in the span before, and wait for a page that is being sent.
+            saved = sum(noted[at] for at in (span - 1, span, span + 1))
+            if count > idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken + STATEMENTS_NOTED * saved:
                 why = f"{count} statements in {COUNTED_OVER:.0f} s, for {work} escalations and changes of pages"
                 yield Violation("I7", slot, None, why)
 

@@ -84,6 +84,7 @@ class Notices:
                     state=NoticeState.PENDING,
                     created_at=now,
                     due_at=now,
+                    for_threads=new.for_threads,
                 )
             )
 
