@@ -122,7 +122,10 @@ class Notices:
         values = [(notice, _change_values(notice.change)) for notice in notices]
         await self.session.run_many(
             _ENQUEUE,
-            [(*what[:3], new.level, new.target, new.dedup_key, *what[3:], at, at, new.for_threads) for new, what in values],
+            [
+                (*what[:3], new.level, new.target, new.dedup_key, *what[3:], at, at, new.for_threads)
+                for new, what in values
+            ],
         )
 
     async def delete_changes(self, ids: Sequence[int]) -> None:

@@ -106,10 +106,12 @@ UPDATE escalation_recalc SET reload_requested_at = now(), cursor = NULL,
 """
 PAGED = """
 (SELECT i.incident_key FROM incidents i JOIN escalation_pages p USING (incident_key, episode)
-    WHERE resolved_at IS NULL AND incident_key ~ '^k[0-9]+-[0-9]+$' AND target = 'spare' AND state = 'delivered' LIMIT 1)
+    WHERE resolved_at IS NULL AND incident_key ~ '^k[0-9]+-[0-9]+$'
+    AND target = 'spare' AND state = 'delivered' LIMIT 1)
 UNION
 (SELECT i.incident_key FROM incidents i JOIN escalation_pages p USING (incident_key, episode)
-    WHERE resolved_at IS NULL AND incident_key ~ '^k[0-9]+-[0-9]+$' AND target = 'ops' AND state = 'delivered' LIMIT 4)
+    WHERE resolved_at IS NULL AND incident_key ~ '^k[0-9]+-[0-9]+$'
+    AND target = 'ops' AND state = 'delivered' LIMIT 4)
 """
 """Open incidents: one whose page came to the target in reserve, which gets no notices, and some of another target."""
 FAULTY_ROWS = ("refused", "poison", "unwritable", "unseen", "unwritable-unseen", "ahead", "unreadable")
