@@ -161,16 +161,21 @@ async def open_engine(
     heartbeat = heartbeat_of(settings, own) if ticks else None
     machine = socket.gethostname()
     folder = Path() if settings.policies_file is None else Path(settings.policies_file).parent
-    engine = Engine(
-        await open_store(settings.database_url, schema=schema, pooler=pooler, create=create),
-        settings=settings,
-        notifiers=[*known, *notifiers],
-        router=router_of(settings, own),
-        schedules=sources_of(settings, own),
-        calendars=FileCalendars(folder),
-        heartbeat=heartbeat,
-        worker=f"{machine}/{os.getpid()}" if long_running else machine,
-    )
+    store = await open_store(settings.database_url, schema=schema, pooler=pooler, create=create)
+    try:
+        engine = Engine(
+            store,
+            settings=settings,
+            notifiers=[*known, *notifiers],
+            router=router_of(settings, own),
+            schedules=sources_of(settings, own),
+            calendars=FileCalendars(folder),
+            heartbeat=heartbeat,
+            worker=f"{machine}/{os.getpid()}" if long_running else machine,
+        )
+    except BaseException:
+        await store.aclose()
+        raise
     try:
         _use_policies(engine, file, fault, refuse=long_running)
     except BaseException:

@@ -84,16 +84,28 @@ class Wanted:
         )
 
     def warnings(self) -> list[str]:
-        """Return a warning for each target of this engine that is to get notices which its notifier cannot tell."""
+        """Return a warning for each target of this engine whose settings ask for what its notifier cannot tell.
+
+        And one for each whose settings leave out the notice that would end its threads.
+        """
         asked = {name: set(kinds) for name, kinds in self.given.items()}
         for route in self.routes:
             for name in route.targets:
                 asked.setdefault(name, set()).update(route.notices)
         beyond = {name: kinds - self.abilities[name].notices for name, kinds in asked.items() if self.serves(name)}
+        unended = sorted(
+            name for name in self.threads if NoticeKind.RESOLVED not in self.given.get(name, {NoticeKind.RESOLVED})
+        )
         return [
-            f"{name} gets no notices {', '.join(sorted(kinds))}: its notifier cannot tell them"
-            for name, kinds in sorted(beyond.items())
-            if kinds
+            *(
+                f"{name} gets no notices {', '.join(sorted(kinds))}: its notifier cannot tell them"
+                for name, kinds in sorted(beyond.items())
+                if kinds
+            ),
+            *(
+                f"{name} gets no notices resolved, because ESC_NOTICES leaves them out: its incidents stay open there"
+                for name in unended
+            ),
         ]
 
     def new_notices(self, changed: ChangedIncident, arrivals: Sequence[Arrival], now: datetime) -> list[NewNotice]:

@@ -19,7 +19,9 @@ from escalation_adapters.worker.reload import Load
 from escalation_adapters.worker.runner import run
 from escalation_core import Budget, Engine, Outcome, Rejected, Retry, StoreUnavailable
 from escalation_core.engine.deliver import Delivery
+from escalation_core.engine.notices import NoticeMaker
 from escalation_core.ports import Schedule
+from escalation_core.rules.notices import Wanted
 from escalation_core.rules.shifts import Shifts
 
 from .events import EndsWhenAwaited, event_of_call, hold_answers
@@ -378,15 +380,13 @@ async def _bundled(engine: Engine) -> None:
 
 
 async def _told_together(engine: Engine) -> None:
-    """Bundle the notices of incidents that ended. An engine without notifiers makes them, also those no target gets."""
+    """Bundle the notices of incidents that ended. Their maker serves no target, so some of them no target gets."""
     delivery = engine._delivery
     budgets = {target: Budget(rate=20) for target in delivery.notifiers}
     delivery.shares = attrs.evolve(delivery.shares, budgets=budgets, bundle_after=timedelta(milliseconds=50))
-    known: dict[str, Any] = {"policies": engine.policies, "schedules": engine.schedule_loader.sources}
-    async with Engine(engine.store, settings=engine.settings, **known) as other:
-        other._notices._expired_at = -timedelta(days=1).total_seconds()
-        await other.tick()
-        await engine.tick()
+    longest_ago = -timedelta(days=1).total_seconds()
+    await NoticeMaker(engine.store, engine.settings, Wanted(), expired_at=longest_ago).make(changes=True)
+    await engine.tick()
 
 
 WALKS: Mapping[str, Walk] = {

@@ -155,6 +155,15 @@ def test_an_old_change_only_ends_threads() -> None:
         assert (["pager"] if kind is NoticeKind.RESOLVED else []) == [one.target for one in old]
 
 
+def test_threads_that_never_end_are_said() -> None:
+    """The settings may leave out ``resolved``. Without an entry the notifier's own wish holds."""
+    abilities = {name: attrs.evolve(ALL, threads=name != "chat") for name in ("pager", "other", "chat")}
+    given = {name: frozenset({NoticeKind.ACKNOWLEDGED}) for name in ("pager", "chat", "elsewhere")}
+    [warning] = Wanted(abilities=abilities, given=given).warnings()
+    expected = "pager gets no notices resolved, because ESC_NOTICES leaves them out: its incidents stay open there"
+    assert expected == warning
+
+
 def test_what_a_notifier_cannot_tell_is_said() -> None:
     """A target of another worker is that worker's."""
     can = Abilities(notices=frozenset({NoticeKind.RESOLVED}))

@@ -6,9 +6,11 @@ from types import ModuleType
 
 import pytest
 
+from escalation_adapters.sqlite import SQLiteStore
 from escalation_adapters.worker.app import open_engine, settings_from
 from escalation_adapters.worker.plugins import load_plugins
-from escalation_core import Settings, SettingsError
+from escalation_core import InvalidValue, Settings, SettingsError
+from escalation_core.ports import Store
 from escalation_core.testing import RecordingNotifier
 
 
@@ -53,3 +55,19 @@ async def test_without_plugins(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         await (await open_engine(settings)).aclose()
     [warning] = [record.message for record in caplog.records if "ESC_PLUGINS" in record.message]
     assert "give open_engine(plugins=load_plugins(...))" in warning
+
+
+async def test_engine_that_refuses_closes_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No connection stays open if the engine refuses a notifier of the program."""
+    closed: list[Store] = []
+    close = SQLiteStore.aclose
+
+    async def note_and_close(store: SQLiteStore) -> None:
+        closed.append(store)
+        await close(store)
+
+    monkeypatch.setattr(SQLiteStore, "aclose", note_and_close)
+    settings = Settings(database_url=f"sqlite:///{tmp_path / 'escalation.db'}")
+    with pytest.raises(InvalidValue, match="ops"):
+        await open_engine(settings, notifiers=[RecordingNotifier("ops"), RecordingNotifier("ops")])
+    assert 1 == len(closed)
