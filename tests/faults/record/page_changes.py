@@ -34,11 +34,12 @@ BEGIN
 END
 $body$;
 CREATE TABLE faults.notice_claims (
-    notice bigint, at timestamptz DEFAULT clock_timestamp(), worker text DEFAULT current_setting('application_name')
+    notice bigint, bundle text, at timestamptz DEFAULT clock_timestamp(),
+    worker text DEFAULT current_setting('application_name')
 );
 CREATE FUNCTION faults.notice_claimed() RETURNS trigger LANGUAGE plpgsql AS $body$
 BEGIN
-    INSERT INTO faults.notice_claims (notice) VALUES (NEW.id);
+    INSERT INTO faults.notice_claims (notice, bundle) VALUES (NEW.id, NEW.bundle);
     RETURN NULL;
 END
 $body$;
@@ -141,9 +142,9 @@ def notice_claims(connection: "psycopg.Connection[Any]") -> Sequence[NoticeClaim
 
 
 def notice_keys(connection: "psycopg.Connection[Any]") -> frozenset[str]:
-    """Return the keys of all messages with notices."""
+    """Return the keys of all messages with notices. A claim after a failure may give a notice another bundle."""
     rows = connection.execute(
-        "SELECT dedup_key FROM escalation_notices UNION SELECT bundle FROM escalation_notices WHERE bundle IS NOT NULL"
+        "SELECT dedup_key FROM escalation_notices UNION SELECT bundle FROM faults.notice_claims WHERE bundle IS NOT NULL"
     )
     return frozenset(key for (key,) in rows)
 
