@@ -144,7 +144,8 @@ def notice_claims(connection: "psycopg.Connection[Any]") -> Sequence[NoticeClaim
 def notice_keys(connection: "psycopg.Connection[Any]") -> frozenset[str]:
     """Return the keys of all messages with notices. A claim after a failure may give a notice another bundle."""
     rows = connection.execute(
-        "SELECT dedup_key FROM escalation_notices UNION SELECT bundle FROM faults.notice_claims WHERE bundle IS NOT NULL"
+        "SELECT dedup_key FROM escalation_notices"
+        " UNION SELECT bundle FROM faults.notice_claims WHERE bundle IS NOT NULL"
     )
     return frozenset(key for (key,) in rows)
 
