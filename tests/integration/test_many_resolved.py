@@ -26,13 +26,18 @@ SELECT incident_key, 1, 1, 'ops', md5(incident_key), 'delivered', now(), now(), 
 RESOLVE = "UPDATE incidents SET resolved_at = now() WHERE incident_key LIKE 'k%'"
 
 
+def resolve_all(connection: psycopg.Connection) -> None:
+    """Open the incidents, record that their pages arrived, and resolve all of them by one statement of the host."""
+    connection.execute(OPEN, (INCIDENTS,))
+    connection.execute("SET escalation.engine = 'on'")
+    connection.execute(PAGED)
+    connection.execute("RESET escalation.engine")
+    connection.execute(RESOLVE)
+
+
 async def test_ten_thousand_are_resolved_by_one_statement(migrated_dsn: str) -> None:
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
-        connection.execute(OPEN, (INCIDENTS,))
-        connection.execute("SET escalation.engine = 'on'")
-        connection.execute(PAGED)
-        connection.execute("RESET escalation.engine")
-        connection.execute(RESOLVE)
+        resolve_all(connection)
     order = list[str]()
 
     class Ordered(TellingNotifier):
@@ -62,11 +67,7 @@ async def test_ten_thousand_are_resolved_by_one_statement(migrated_dsn: str) -> 
 async def test_a_runner_escalates_while_it_makes_their_notices(migrated_dsn: str) -> None:
     """It makes one batch in each tick, so what falls due meanwhile escalates before the last notice is made."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
-        connection.execute(OPEN, (INCIDENTS,))
-        connection.execute("SET escalation.engine = 'on'")
-        connection.execute(PAGED)
-        connection.execute("RESET escalation.engine")
-        connection.execute(RESOLVE)
+        resolve_all(connection)
         notifier, router = TellingNotifier("ops"), SettingsRouter(default_target="ops")
         async with Engine(await PostgresStore.connect(migrated_dsn), notifiers=[notifier], router=router) as engine:
             left = [INCIDENTS]

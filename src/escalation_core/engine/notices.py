@@ -81,7 +81,8 @@ class NoticeMaker:
         except StoreError as error:
             log.warning("notices could not be made, and the next tick tries again: %s", error)
             return total, False
-        self._expired_at = now if late else self._expired_at
+        if late:
+            self._expired_at = now
         return total + made, False
 
     async def _batch(self, tx: Transaction, *, expire: bool) -> int:

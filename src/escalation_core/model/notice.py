@@ -175,7 +175,7 @@ class NoticeRecord:
     bundle: str | None = None
     """The key of the bundle in which it was last sent; None if it went alone."""
     for_threads: bool = False
-    """Whether the target gets it only if it has threads. The worker that made the notice did not know."""
+    """Whether the target gets it only if it has threads. The worker that made the notice may not know."""
 
     @classmethod
     def from_row(cls, row: Sequence[Any], instant: Callable[[Any], datetime]) -> "NoticeRecord":
