@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
 from random import Random
 from time import time
@@ -33,42 +32,33 @@ DELETE_UNWRITABLE = "DELETE FROM incidents WHERE incident_key LIKE 'unwritable%'
 CATCHING_UP = 600.0
 """Seconds that one worker may take for the work that the killed workers left: some thousand incidents."""
 SHARE = 3
-"""A quick run takes all usual points, and one in so many of the other points."""
+"""A quick run takes one in so many of the points."""
 PARTS = 4
 """The number of runs that share the points. They can run at the same time."""
 
 
-@attrs.define
-class Routes:
-    """The walks that pass each kill point."""
+async def _explore(killer: Killer, among: Sequence[Point]) -> dict[Point, list[Route]]:
+    """Run every walk, in the first round without faulty rows, until the walks have passed each point.
 
-    by_point: dict[Point, list[Route]]
-    """The walk that passes the point most often comes first."""
-    usual: frozenset[Point]
-    """Points that a walk passes even if no row is refused, unseen or unreadable."""
-
-
-async def _explore(killer: Killer, among: Sequence[Point]) -> Routes:
-    """Run every walk, in the first round without faulty rows, until the walks have passed each point."""
+    Return the walks that pass each point. The walk that passes it most often comes first.
+    """
     found: dict[Point, list[Route]] = {}
-    usual: frozenset[Point] = frozenset()
     for number in range(ROUNDS):
         for walk in WALKS:
             for point, count in (await killer.explore(walk, among)).items():
                 found.setdefault(point, []).append((walk, count))
         if number == 0:
-            usual, killer.faulty_rows = frozenset(found), True
+            killer.faulty_rows = True
             found.clear()
         elif len(found) == len(among):
             break
-    return Routes({point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}, usual)
+    return {point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}
 
 
-def _turn(among: Sequence[Point], usual: AbstractSet[Point], seed: int) -> list[Point]:
-    """Return the points of a quick run with this seed, in order: the usual points, and a share of the other ones."""
-    others = [point for point in among if point not in usual]
-    taken = Random(seed).sample(others, len(others) // SHARE)
-    return [point for point in among if point in usual or point in taken]
+def _turn(among: Sequence[Point], seed: int) -> list[Point]:
+    """Return the points of a quick run with this seed, in order."""
+    taken = set(Random(seed).sample(among, len(among) // SHARE))
+    return [point for point in among if point in taken]
 
 
 def test_every_await_is_reached() -> None:
@@ -77,12 +67,11 @@ def test_every_await_is_reached() -> None:
 
 
 def test_quick_runs_take_turns() -> None:
-    """Each quick run takes the usual points, and each of the other points has its turn with some seed."""
+    """Each point has its turn in the quick run with some seed."""
     points = [Point("module", line, "function") for line in range(30)]
-    turns = [set(_turn(points, set(points[:10]), seed)) for seed in range(40)]
-    assert set(points) == set().union(*turns)
-    assert all(set(points[:10]) < turn for turn in turns)
-    assert {10 + 20 // SHARE} == {len(turn) for turn in turns}
+    turns = [_turn(points, seed) for seed in range(40)]
+    assert set(points) == {point for turn in turns for point in turn}
+    assert {len(points) // SHARE} == {len(turn) for turn in turns}
 
 
 @pytest.mark.kills
@@ -97,12 +86,12 @@ async def test_killed_at_every_await(new_run: NewRun, full: bool, seed: int, par
         killer = Killer(run)
         start = time()
         routes = await _explore(killer, points)
-        assert [] == [str(point) for point in points if point not in routes.by_point]
+        assert [] == [str(point) for point in points if point not in routes]
         own = points[part::PARTS]
-        mine = own if full else _turn(own, routes.usual, seed)
+        mine = own if full else _turn(own, seed)
         for point in mine:
             for turn in range(KILLS) if full else (seed % 2,):
-                routes_to = routes.by_point[point]
+                routes_to = routes[point]
                 assert await killer.kill(point, routes_to, random, turn), f"no worker was ever killed at {point}"
         # Start the first worker that is not killed. Once it has caught up, new incidents must escalate in time.
         run.receiver.answers = lambda number: OK

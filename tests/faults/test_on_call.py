@@ -40,16 +40,15 @@ async def test_killed_and_stalled_while_people_change(new_run: NewRun, full: boo
         for number in range(KILLS[full]):
             await asyncio.sleep(random.random() * 1.2)
             slot = random.randrange(3)
-            await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
             if number % 2:
+                await run.until_ready(workers, but=slot)
                 with run.fault("stall", workers[slot]):
                     workers[slot].signal(signal.SIGSTOP)
                     run.note_locks()
                     await asyncio.sleep(STALL)
                     workers[slot].resume()
             else:
-                await run.kill(workers[slot])
-                workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+                await run.kill_and_replace(workers, slot)
         assert [] == await run.judge()
         paged = await run.execute("SELECT DISTINCT target FROM escalation_pages WHERE via = %s", "oncall:quick")
         assert {("boss",), ("ops",)} == set(paged)

@@ -24,9 +24,7 @@ async def test_killed_while_incidents_walk(new_run: NewRun, full: bool) -> None:
         for _ in range(KILLS[full]):
             await asyncio.sleep(random.random() * 1.2)
             slot = random.randrange(3)
-            await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
-            await run.kill(workers[slot])
-            workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+            await run.kill_and_replace(workers, slot)
         assert [] == await run.judge()
 
 

@@ -54,9 +54,7 @@ async def test_one_of_three_is_killed_again_and_again(new_run: NewRun, full: boo
         for _ in range(kills):
             await asyncio.sleep(random.random() * 0.6)
             slot = random.randrange(3)
-            await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
-            await run.kill(workers[slot])
-            workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+            await run.kill_and_replace(workers, slot)
         assert [] == await run.judge()
         assert run.result is not None
         waits = [wait for _, wait in recoveries(run.result[0])]
@@ -129,6 +127,7 @@ async def test_sigterm_while_busy(new_run: NewRun, full: bool) -> None:
         run.start_incidents(8 * TERMS[full], over=TERMS[full])
         for _ in range(TERMS[full]):
             await asyncio.sleep(random.random())
+            await run.until_ready(workers)
             leaving = await until_sending(run, workers)
             slot = workers.index(leaving)
             with run.disturbance("SIGTERM"):

@@ -261,6 +261,10 @@ class Run:
         """Start this many workers at the same time."""
         return list(await asyncio.gather(*(self.start_worker(f"w{number + 1}") for number in range(count))))
 
+    async def until_ready(self, workers: Sequence[Worker], *, but: int | None = None) -> None:
+        """Wait until the workers run, but for one. If that one ends, the others claim its pages in time."""
+        await asyncio.gather(*(worker.until_ready() for slot, worker in enumerate(workers) if slot != but))
+
     def note(self, kind: str, start: float, *workers: Worker, **flags: Any) -> Fault:
         """Record a fault that ends now."""
         fault = Fault(kind=kind, start=start, end=time(), workers=_names(workers), **flags)
@@ -298,6 +302,12 @@ class Run:
             f"{worker.name} had ended by itself:\n{worker.text[-3000:]}"
         )
         self.note(KILL, start, worker)
+
+    async def kill_and_replace(self, workers: list[Worker], slot: int) -> None:
+        """Kill the worker of a slot once the other workers are ready, and start the slot's next worker."""
+        await self.until_ready(workers, but=slot)
+        await self.kill(workers[slot])
+        workers[slot] = await self.start_worker(f"w{slot + 1}", ready=False)
 
     # --- hosts
 

@@ -37,9 +37,7 @@ async def night(run: Run, *, kills: int, random: Random) -> None:
         await asyncio.sleep(random.random())
         run.pager.refuses = 2 * (number % 2)
         slot = random.randrange(3)
-        await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
-        await run.kill(workers[slot])
-        workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+        await run.kill_and_replace(workers, slot)
     await run.finish_incidents()
     await run.hosts.resolve_all()
 

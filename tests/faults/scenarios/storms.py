@@ -91,9 +91,7 @@ async def chains(run: Run, *, kills: int, random: Random) -> None:
         # The workers are processes: any moment may be the one at which one dies, and no event stands for it.
         await asyncio.sleep(random.random())
         slot = random.randrange(3)
-        await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
-        await run.kill(workers[slot])
-        workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+        await run.kill_and_replace(workers, slot)
 
 
 async def shared_budget(run: Run) -> None:
@@ -159,10 +157,9 @@ async def bundles_and_kills(run: Run, *, kills: int, random: Random) -> None:
         # As in ``chains``: at any moment.
         await asyncio.sleep(random.random())
         slot = random.randrange(3)
-        await asyncio.gather(*(worker.until_ready() for worker in workers if worker is not workers[slot]))
+        await run.until_ready(workers, but=slot)
         await due(run, f"later{number}", 8)
-        await run.kill(workers[slot])
-        workers[slot] = await run.start_worker(f"w{slot + 1}", ready=False)
+        await run.kill_and_replace(workers, slot)
 
 
 async def unheard_for_a_while(run: Run) -> None:
