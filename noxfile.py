@@ -3,6 +3,7 @@
 Each session runs on nox's own Python, and installs its requirements.
 """
 
+import os
 import platform
 import re
 import shutil
@@ -14,6 +15,9 @@ import nox
 nox.needs_version = ">=2024.10.9"
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.sessions = ["lint", "typecheck", "tests"]
+
+# The tests start hundreds of programs. Without files of bytecode, each one compiles the library and its dependencies.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 HERE = f"{platform.python_implementation()} {platform.python_version()} on {sys.platform} {platform.machine()}"
 ATHERIS = r"CPython 3\.1[1-4]\..* on linux x86_64$"
