@@ -15,7 +15,7 @@ from escalation_adapters.replay import Replay, replay_settings
 from escalation_core import Settings
 
 from ..postgres import Server
-from .console import Console, finish, start, url_of
+from .console import Console
 from .reference import Row, Rules, expect
 from .replaying import (
     CHOSEN,
@@ -23,7 +23,6 @@ from .replaying import (
     GENERATED,
     GOOD,
     HEADER,
-    LOG,
     Generated,
     at,
     hold,
@@ -38,25 +37,6 @@ from .replaying import (
 )
 
 # --- the rules
-
-
-@pytest.mark.skipif(not LOG.exists(), reason=f"no shared/data/{LOG.name} beside the checkout")
-def test_real_log(postgres_server: Server, tmp_path: Path) -> None:
-    """A replay of a real service desk's year gives the reference's file, byte for byte, on all three stores."""
-    expected = expect(rows_of(LOG), Rules())
-    outs = {name: tmp_path / f"{name}.csv" for name in ("memory", "sqlite", "postgres")}
-    with postgres_server.fresh() as dsn:
-        urls = {"memory": "memory", "sqlite": f"sqlite:///{tmp_path / 'replay.db'}", "postgres": url_of(dsn)}
-        programs = {
-            name: start("replay", LOG, "--store", url, "--out", outs[name], "--json") for name, url in urls.items()
-        }
-        said = {name: finish(process) for name, process in programs.items()}
-    for name, told in said.items():
-        assert (0, "") == (told.code, told.err), name
-        assert expected.csv() == outs[name].read_bytes(), name
-        assert [] == told.json["unusable"]
-        assert expected.refused == [fault["line"] for fault in told.json["refused"]]
-        assert len(expected.steps) == told.json["escalations"] > 3000
 
 
 def compare(outcome: Replay, folder: Path, rows: Sequence[Row], faults: Sequence[int], rules: Rules) -> None:

@@ -37,7 +37,7 @@ def resolve_all(connection: psycopg.Connection) -> None:
 
 
 async def test_each_has_a_notice_and_no_page_waits_for_them(migrated_dsn: str) -> None:
-    """A page that falls due when they are resolved goes out first. Each of the first thousand is told once."""
+    """A page that falls due when they are resolved goes out first. Each of the first thousand has one notice."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         resolve_all(connection)
     order = list[str]()
