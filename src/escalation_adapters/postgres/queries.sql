@@ -1190,7 +1190,9 @@ WITH picked AS MATERIALIZED (
     SELECT c.* FROM {schema}.escalation_changes c
     WHERE NOT EXISTS (
         SELECT FROM {schema}.escalation_pages p
-        WHERE p.incident_key = c.incident_key AND p.state = 'cancelling' AND p.due_at > %(now)s)
+        WHERE p.incident_key = c.incident_key AND p.due_at > %(now)s
+            -- A claim and a host's transaction do not see each other's rows: a page may be leased, and not be cancelling.
+            AND (p.state = 'cancelling' OR p.state = 'leased' AND p.episode <= c.episode))
     ORDER BY c.id LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
 )
 SELECT c.id, c.kind, c.incident_key, c.episode, c.at AT TIME ZONE 'UTC', c.actor, c.first_seen AT TIME ZONE 'UTC',

@@ -39,7 +39,8 @@ _READY = f"""
 SELECT c.id, c.kind, c.incident_key, c.episode, c.at, c.actor, c.first_seen, i.incident_key IS NOT NULL, {SELECTED}
 FROM escalation_changes c LEFT JOIN incidents i ON i.incident_key = c.incident_key
 WHERE NOT EXISTS (
-    SELECT 1 FROM escalation_pages p WHERE p.incident_key = c.incident_key AND p.state = 'cancelling' AND p.due_at > ?)
+    SELECT 1 FROM escalation_pages p WHERE p.incident_key = c.incident_key AND p.due_at > ?
+        AND (p.state = 'cancelling' OR p.state = 'leased' AND p.episode <= c.episode))
 ORDER BY c.id LIMIT ?
 """
 _ARRIVALS = """

@@ -21,9 +21,9 @@ class Notices(Protocol):
     async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
         """Lock and return saved changes, oldest first, each with its incident as the row is now.
 
-        Leave out changes that other transactions have locked, incidents that have a page in the state cancelling whose
-        lease has not ended at ``now``, and a change if an earlier one of its incident is left out: a notice follows the
-        pages that it is about.
+        Leave out changes that other transactions have locked, and a change while a page is on its way: one of the key
+        in the state cancelling, or a leased one of its episode or an earlier one, whose lease has not ended at ``now``.
+        Leave out a change if an earlier one of its incident is left out: a notice follows the pages that it is about.
         """
 
     async def arrivals(self, keys: Sequence[str]) -> Mapping[str, Sequence[Arrival]]:

@@ -99,6 +99,8 @@ async def a_change_waits_for_its_pages(harness: StoreHarness) -> None:
     """While a page of the incident is on its way, its changes are not ready; the others are.
 
     A page in the state cancelling is on its way until its lease ends. It stays in that state if no worker serves it.
+    So is a leased page of the change's episode or an earlier one, which was claimed while a host's statement ended the
+    incident.
     """
     clock = ManualClock(START)
     store = await harness.open(clock)
@@ -115,6 +117,12 @@ async def a_change_waits_for_its_pages(harness: StoreHarness) -> None:
     [page] = await store.read(lambda tx: tx.outbox.pages(limit=9, state=PageState.CANCELLING))
     await store.transact(lambda tx: tx.outbox.write([attrs.evolve(page, state=PageState.DELIVERED)]))
     same(every, await ready(store), "afterwards")
+    clock.advance(MINUTE)
+    await add_page(store, clock, "b", episode=2, state="leased")
+    same(every, await ready(store), "while a page of a later episode is on its way")
+    await add_page(store, clock, "a", level=3, state="leased")
+    same([("resolved", "b")], await ready(store), "while a leased page is on its way")
+    same(every, await ready(store, now=clock()), "once the leases have ended")
 
 
 async def two_makers_share_the_changes(harness: StoreHarness) -> None:

@@ -23,7 +23,8 @@ from ...model import (
 from ...rules.notices import OPEN_NOTICE, UNSETTLED_NOTICE
 from .state import State, Undo, read_row
 
-_SENT = (PageState.LEASED, PageState.CANCELLING, PageState.DELIVERED)
+_ON_THEIR_WAY = (PageState.LEASED, PageState.CANCELLING)
+_SENT = (*_ON_THEIR_WAY, PageState.DELIVERED)
 
 
 @attrs.frozen
@@ -41,9 +42,13 @@ class Notices:
                 self.undo.put(self.store.changes, number, attrs.evolve(change, id=number))
 
     async def ready(self, limit: int, now: datetime) -> Sequence[ChangedIncident]:
-        pages = self.store.pages.values()
-        waiting = {page.incident_key for page in pages if page.state is PageState.CANCELLING and page.due_at > now}
-        found = [change for change in self.store.changes.values() if change.incident_key not in waiting]
+        sent = [page for page in self.store.pages.values() if page.state in _ON_THEIR_WAY and page.due_at > now]
+
+        def waits(change: Change) -> bool:
+            own = [page for page in sent if page.incident_key == change.incident_key]
+            return any(page.state is PageState.CANCELLING or page.episode <= change.episode for page in own)
+
+        found = [change for change in self.store.changes.values() if not waits(change)]
         found.sort(key=lambda change: change.id)
         return [ChangedIncident(change, self._incident(change.incident_key)) for change in found[:limit]]
 
