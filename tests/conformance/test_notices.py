@@ -496,6 +496,25 @@ async def test_a_receiver_that_throttles_notices_gets_pages(harness: StoreHarnes
     assert 3 == len(notifier.notices)
 
 
+async def test_a_process_of_one_tick_ends_old_notices(harness: StoreHarness) -> None:
+    """For example one that cron starts each minute: it has no earlier search to wait for."""
+    clock = ManualClock(START)
+    store = await harness.open(clock)
+    await paged(engine_on(store, TellingNotifier("gone")), clock, "k", "later")
+
+    async def tick() -> None:
+        await engine_on(await harness.again(store), TellingNotifier("ops")).tick()
+
+    engine = engine_on(await harness.again(store), TellingNotifier("ops"))
+    await engine.resolve("k")
+    await tick()
+    assert [("resolved", "gone", "pending")] == await states(store)
+    clock.advance(timedelta(days=7, minutes=1))
+    await engine.resolve("later")
+    await tick()
+    assert [("resolved", "gone", "expired"), ("resolved", "gone", "pending")] == await states(store)
+
+
 async def test_a_notice_that_no_worker_serves_expires(harness: StoreHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its target is another worker's, which decides whether it gets the notice, and never comes."""
     clock = ManualClock(START)

@@ -83,7 +83,7 @@ def notices(
         asked = await engine.notices(target=target, state=state, bundle=bundle, after=after, limit=most + 1)
         return asked, await engine.now()
 
-    found, now = context.run(work)
+    found, now = context.run(work, plugins=False)
     shown = found[:most]
     if as_json:
         print_json(list(shown))

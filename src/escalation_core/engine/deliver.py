@@ -240,7 +240,7 @@ class Delivery:
             self._finished, self._told = finished + self._finished, notices + self._told
             raise
         self._finished = [*done.locked, *self._finished]
-        self.attempts.add([*finished, *notices], done.at)
+        self.attempts.add(finished, done.at)
         self._count.stale += len(finished) - len(done.settled) - len(done.locked)
         for record in (*done.settled, *done.ended):
             self._settled(record)

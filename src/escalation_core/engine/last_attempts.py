@@ -9,7 +9,6 @@ import attrs
 from ..errors import StoreError
 from ..model import Delivered, LastAttempts
 from ..ports import Store, Transaction
-from .notices import FinishedNotice
 from .settle import Finished
 
 log = logging.getLogger("escalation_core")
@@ -21,8 +20,8 @@ class AttemptLog:
 
     _latest: dict[str, LastAttempts] = attrs.field(factory=dict)
 
-    def add(self, finished: Iterable[Finished | FinishedNotice], at: datetime | None) -> None:
-        """Keep the outcomes of attempts. ``at`` is the store's instant at which their pages were settled."""
+    def add(self, finished: Iterable[Finished], at: datetime | None) -> None:
+        """Keep the outcomes of pages. ``at`` is the store's instant at which they were settled."""
         # Attempts that are settled together have one instant, so each target's last arrival and last failure count.
         last = {(page.target, isinstance(outcome, Delivered)): outcome for page, outcome in finished}
         for (target, _), outcome in last.items():

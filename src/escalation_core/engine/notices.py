@@ -68,8 +68,10 @@ class NoticeMaker:
             for warning in self.wanted.warnings():
                 log.warning(warning)
         now = monotonic()
-        self._expired_at = now if self._expired_at is None else self._expired_at
-        late = now - self._expired_at >= EXPIRES_EVERY.total_seconds()
+        if self._expired_at is None and not changes:
+            self._expired_at = now
+        # A process of one tick, for example of cron, looks at its first changes.
+        late = self._expired_at is None or now - self._expired_at >= EXPIRES_EVERY.total_seconds()
         if self.settings.dry_run or not (changes or late):
             return 0, False
         total, batch = 0, partial(self._batch, expire=late)

@@ -85,6 +85,19 @@ async def test_notices_take_a_quarter_of_the_window(store: MemoryStore, clock: M
     assert (16, 4) == (2 * senders.capacity("ops"), senders.notice_capacity("ops"))
 
 
+async def test_notices_do_not_change_the_health_of_a_target(store: MemoryStore, clock: ManualClock) -> None:
+    """A receiver may refuse notices and take pages."""
+    notifier = TellingNotifier("ops")
+    engine = engine_of(store, notifier)
+    await paged(engine, clock, "k")
+    before = (await engine.health()).targets["ops"]
+    notifier.answer_notice = lambda notice: Retry("no notices")
+    await engine.resolve("k")
+    clock.advance(MINUTE)
+    await engine.tick()
+    assert (1, before) == (len(notifier.notices), (await engine.health()).targets["ops"])
+
+
 async def test_a_notice_is_settled_after_the_store_is_back(clock: ManualClock) -> None:
     """The store fails after the notice was sent: the outcome is kept, and no second copy is sent."""
     store = FailingStore(clock)
