@@ -184,6 +184,12 @@ async def test_long_reply(server: Server) -> None:
     assert Retry("HTTP 200 without a message of ntfy") == await server.ntfy.send(page())
 
 
+async def test_deep_reply(server: Server) -> None:
+    """A reply that no parser can read confirms nothing."""
+    server.answer = server.says(200, text="[" * 60_000)
+    assert Retry("HTTP 200 without a message of ntfy") == await server.ntfy.send(page())
+
+
 def context(**environ: str) -> PluginContext:
     return PluginContext(Settings(), environ)
 

@@ -67,8 +67,13 @@ class Plugins:
 
     @property
     def budgets(self) -> Mapping[str, Budget]:
-        """The budgets that the notifiers give their targets."""
-        return {name: budget for plugin in self.loaded for name, budget in plugin.abilities.budgets.items()}
+        """The budgets that the notifiers give their own targets."""
+        return {
+            name: budget
+            for plugin in self.loaded
+            for name, budget in plugin.abilities.budgets.items()
+            if name in plugin.targets
+        }
 
     @property
     def router(self) -> Router | None:

@@ -30,8 +30,8 @@ class Abilities:
     """The kinds that its targets get, unless the settings say otherwise."""
     threads: bool = False
     """Its receiver groups the messages of an episode by ``thread_key``, and keeps each group open until a notice says
-    that it is resolved. So the engine sends one for each episode that its targets were paged about. It needs
-    ``NoticeKind.RESOLVED`` in ``notices``."""
+    that it is resolved. A target that gets notices of this kind gets one for each episode that it was paged about. It
+    needs ``NoticeKind.RESOLVED`` in ``notices``; add it to ``asked``, too."""
     budgets: Mapping[str, Budget] = attrs.field(factory=dict)
     """The budgets of its targets. The settings may set others."""
 

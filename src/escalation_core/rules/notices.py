@@ -86,16 +86,14 @@ class Wanted:
     def warnings(self) -> list[str]:
         """Return a warning for each target of this engine whose settings ask for what its notifier cannot tell.
 
-        And one for each whose settings leave out the notice that would end its threads.
+        And one for each that does not get the notice which would end its threads.
         """
-        asked = {name: set(kinds) for name, kinds in self.given.items()}
+        asked = {name: set(self.given.get(name, can.asked)) for name, can in self.abilities.items()}
         for route in self.routes:
-            for name in route.targets:
-                asked.setdefault(name, set()).update(route.notices)
-        beyond = {name: kinds - self.abilities[name].notices for name, kinds in asked.items() if self.serves(name)}
-        unended = sorted(
-            name for name in self.threads if NoticeKind.RESOLVED not in self.given.get(name, {NoticeKind.RESOLVED})
-        )
+            for name in filter(self.serves, route.targets):
+                asked[name] |= route.notices
+        beyond = {name: kinds - self.abilities[name].notices for name, kinds in asked.items()}
+        unended = sorted(name for name in self.threads if NoticeKind.RESOLVED not in asked[name])
         return [
             *(
                 f"{name} gets no notices {', '.join(sorted(kinds))}: its notifier cannot tell them"
@@ -103,7 +101,7 @@ class Wanted:
                 if kinds
             ),
             *(
-                f"{name} gets no notices resolved, because ESC_NOTICES leaves them out: its incidents stay open there"
+                f"{name} gets no notices resolved, so its incidents stay open there: name the kind in ESC_NOTICES"
                 for name in unended
             ),
         ]

@@ -156,12 +156,19 @@ def test_an_old_change_only_ends_threads() -> None:
 
 
 def test_threads_that_never_end_are_said() -> None:
-    """The settings may leave out ``resolved``. Without an entry the notifier's own wish holds."""
-    abilities = {name: attrs.evolve(ALL, threads=name != "chat") for name in ("pager", "other", "chat")}
-    given = {name: frozenset({NoticeKind.ACKNOWLEDGED}) for name in ("pager", "chat", "elsewhere")}
-    [warning] = Wanted(abilities=abilities, given=given).warnings()
-    expected = "pager gets no notices resolved, because ESC_NOTICES leaves them out: its incidents stay open there"
-    assert expected == warning
+    """The settings may leave out ``resolved``, or the notifier may not ask for it. A route may ask for it."""
+    threads, resolved = attrs.evolve(ALL, threads=True), frozenset({NoticeKind.RESOLVED})
+    abilities = {
+        **dict.fromkeys(("pager", "other", "routed"), threads),
+        "chat": ALL,
+        "mute": attrs.evolve(threads, asked=frozenset()),
+    }
+    given = {name: frozenset({NoticeKind.ACKNOWLEDGED}) for name in ("pager", "chat", "routed", "elsewhere")}
+    routes = [Route(targets=("routed", "elsewhere"), notices=resolved)]
+    assert [
+        f"{name} gets no notices resolved, so its incidents stay open there: name the kind in ESC_NOTICES"
+        for name in ("mute", "pager")
+    ] == Wanted(abilities=abilities, given=given, routes=routes).warnings()
 
 
 def test_what_a_notifier_cannot_tell_is_said() -> None:

@@ -52,7 +52,11 @@ class Ntfy:
             # From release 2.16 on, ntfy shows messages with the same number once.
             "sequence_id": page.dedup_key,
         }
-        headers = {"Authorization": f"Bearer {self._token}", "X-Dedup-Key": page.dedup_key}
+        headers = {
+            "Authorization": f"Bearer {self._token}",
+            "X-Dedup-Key": page.dedup_key,
+            "Accept-Encoding": "identity",
+        }
         try:
             async with self._session().post(
                 self._url, json=message, headers=headers, allow_redirects=False
@@ -71,7 +75,8 @@ class Ntfy:
     def _session(self) -> aiohttp.ClientSession:
         """Return the session. It belongs to the event loop, so the first send makes it, and not the constructor."""
         if self._http is None:
-            self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
+            # A compressed reply may be small and fill the memory.
+            self._http = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
         return self._http
 
 
@@ -105,7 +110,7 @@ async def _beginning(content: aiohttp.StreamReader) -> bytes:
 def _is_message(reply: bytes) -> bool:
     try:
         found = json.loads(reply)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return isinstance(found, dict) and found.get("event") == "message"
 

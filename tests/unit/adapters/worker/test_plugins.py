@@ -74,9 +74,10 @@ def test_kind_is_told_by_the_methods(module: ModuleType) -> None:
 
 
 def test_targets_and_budgets(module: ModuleType) -> None:
-    """The targets and the budgets of notifiers are known without a page."""
+    """The targets and the budgets of notifiers are known without a page. A notifier gives no other target a budget."""
     notifier = RecordingNotifier("sms:ops", "sms:dev")
-    notifier.abilities = Abilities(budgets={"sms:ops": Budget(rate=1)})  # type: ignore[attr-defined]
+    budgets = dict.fromkeys(("sms:ops", "slack:ops"), Budget(rate=1))
+    notifier.abilities = Abilities(budgets=budgets)  # type: ignore[attr-defined]
     found = load(module, lambda _: notifier)
     assert ["sms:ops", "sms:dev"] == found.targets
     assert {"sms:ops": Budget(rate=1)} == found.budgets
