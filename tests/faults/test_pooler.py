@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from random import Random
 
 import psycopg
@@ -110,14 +110,26 @@ async def server_restarted(run: Run, pooler: Pgbouncer, random: Random) -> None:
         await asyncio.to_thread(run.servers.server.restart)
 
 
+async def tell(run: Run, pooler: Pgbouncer, command: str) -> None:
+    """Run a command on the pooler's console, once ``kept_alive`` has restarted a pooler that crashed."""
+
+    async def told() -> bool:
+        with suppress(psycopg.OperationalError):
+            await asyncio.to_thread(pooler.tell, command)
+            return True
+        return False
+
+    assert await run.until(told), f"the pooler does not take: {command}"
+
+
 async def no_more_clients(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """Cut the workers' connections, while the pooler accepts no new clients."""
     with run.fault("pooler: max_client_conn", stops=True, unhealthy=True, recovery=BACK):
-        await asyncio.to_thread(pooler.tell, "SET max_client_conn = 0")
+        await tell(run, pooler, "SET max_client_conn = 0")
         for proxy in run.proxies.values():
             proxy.cut()
         await asyncio.sleep(LONG_OUTAGE)
-        await asyncio.to_thread(pooler.tell, "SET max_client_conn = 500")
+        await tell(run, pooler, "SET max_client_conn = 500")
 
 
 async def no_session_left(run: Run, pooler: Pgbouncer, random: Random) -> None:
@@ -134,9 +146,9 @@ async def no_session_left(run: Run, pooler: Pgbouncer, random: Random) -> None:
 
 async def no_session_left_for_long(run: Run, pooler: Pgbouncer, random: Random) -> None:
     """Let other clients use all sessions of the pool. The pooler refuses no client, so the workers' calls time out."""
-    await asyncio.to_thread(pooler.tell, "SET query_wait_timeout = 120")
+    await tell(run, pooler, "SET query_wait_timeout = 120")
     await no_session_left(run, pooler, random)
-    await asyncio.to_thread(pooler.tell, f"SET query_wait_timeout = {WAIT}")
+    await tell(run, pooler, f"SET query_wait_timeout = {WAIT}")
 
 
 @asynccontextmanager

@@ -103,11 +103,12 @@ async def shared_budget(run: Run) -> None:
 async def overtaken(run: Run) -> None:
     """A page of low priority waits in front of many that are worse and come later."""
     await run.start_worker("w1")
-    await due(run, "first", 12)
+    # They take the budget of three seconds. The next ones are recorded in the two ticks that follow.
+    await due(run, "first", 24)
     await until_state(run, "first-0", "delivered")
     await due(run, "low", 1, "warning")
     await until_state(run, "low-0", "pending")
-    await due(run, "worse", 30)
+    await due(run, "worse", 20)
 
 
 async def handed_over(run: Run) -> None:

@@ -277,6 +277,15 @@ def test_saved_changes_explain_statements() -> None:
         assert found == [violation.incident for violation in busy_loops(history)]
 
 
+def test_a_start_explains_statements() -> None:
+    """The worker that follows a killed one checks the tables first. A kill in another slot explains nothing."""
+    statements = [START + 0.5 + number / 1000 for number in range(300)]
+    for slot, found in (("w1", []), ("w2", ["w2"])):
+        killed = Fault(kind="kill", start=START, end=START + 0.1, workers=frozenset({"w1-3"}))
+        history = attrs.evolve(CLEAN, faults=[killed], statements={slot: statements})
+        assert found == [violation.incident for violation in busy_loops(history)]
+
+
 def test_page_that_the_next_search_finds_passes() -> None:
     """A page that is committed during a worker's search may be claimed a tick and a search later."""
     history = attrs.evolve(CLEAN, writes=[OPENED], changes=[attrs.evolve(CLAIMED, due_was=START - 0.52), SETTLED])

@@ -152,6 +152,12 @@ OBEYED: Mapping[str, Callable[[], History]] = {
     "begins at the tick": lambda: overridden(override(start=2.2)),
     "while the schedule is not known": lambda: overridden(override(start=5, end=6), level=7),
     "the last of two counts": lambda: overridden(override(person="ann"), override()),
+    "made just after the tick's instant, and known": lambda: overridden(
+        override(start=2.205, began=2.205, ended=2.206)
+    ),
+    "made just after the tick's instant, and not known": lambda: ignored(
+        override(start=2.205, began=2.205, ended=2.206)
+    ),
     "of another schedule": lambda: ignored(override("other")),
 }
 """Nights with overrides that violate nothing."""

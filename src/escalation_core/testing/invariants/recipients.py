@@ -74,11 +74,13 @@ def _overriding(name: str, escalation: RecordedEscalation, overrides: Sequence[O
     """Yield each person whom an override may put on call for a schedule, and None if there may be no override.
 
     Of those that cover the tick's instant, the one that was made last counts. The escalation's transaction surely knew
-    an override that was committed before the transaction began. It may have known one that was made meanwhile.
+    an override that was committed before the transaction began. It may have known one that was made meanwhile. If that
+    one began as it was made, it covers the tick's instant, too: a transaction that reads it cannot tell it from one
+    that was made before the clock stepped back (see ``ShiftOverride.after_step``).
     """
     began = escalation.created_at if escalation.began is None else escalation.began
     for one in reversed(overrides):
-        covers = one.start <= escalation.created_at < one.end
+        covers = one.start <= max(escalation.created_at, one.ended) and escalation.created_at < one.end
         if covers and one.schedule == name.removeprefix(ONCALL) and one.began <= escalation.at + CLOCK_TOLERANCE:
             yield one.person
             if one.ended < began - CLOCK_TOLERANCE:

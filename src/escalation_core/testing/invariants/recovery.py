@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from .history import INFINITY, Fault, History, Violation
+from .history import INFINITY, KILL, Fault, History, Violation
 from .pages import Course, courses
 from .phases import deadline, stops
 
@@ -18,6 +18,8 @@ STATEMENTS_NOTED = 12
 in a transaction of its own even if it makes no notice of it."""
 STATEMENTS_A_SLOT = 8
 """Statements that a slot of a budget may cost a worker, even if another worker takes the slot."""
+STATEMENTS_A_START = 60
+"""Statements of a worker's start, which checks the tables and reads switches, versions and schedules."""
 STATEMENTS_REFUSED = 2
 """Statements that an unplannable row may cost in each tick."""
 COUNTED_OVER = 5.0
@@ -56,6 +58,7 @@ def busy_loops(history: History) -> Iterator[Violation]:
     slots = Counter(each.at // COUNTED_OVER for each in history.changes if each.claims and each.page in limited)
     noted = Counter(each.ended // COUNTED_OVER for each in history.writes if each.verb in ("acknowledge", "resolve"))
     for slot, sent in history.statements.items():
+        killed = Counter(fault.end // COUNTED_OVER for fault in history.faults if _kills(fault, slot))
         own = [change for change in history.changes if change.worker == slot or change.worker.startswith(f"{slot}-")]
         changed = Counter(change.at // COUNTED_OVER for change in own)
         for span, count in Counter(at // COUNTED_OVER for at in sent).items():
@@ -64,9 +67,16 @@ def busy_loops(history: History) -> Iterator[Violation]:
             taken = sum(slots[at] for at in (span, span + 1))
             # A change may be saved in the span before, and wait for a page that is being sent.
             saved = sum(noted[at] for at in (span - 1, span, span + 1))
-            if count > idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken + STATEMENTS_NOTED * saved:
+            # The next worker of the slot starts soon after.
+            started = sum(killed[at] for at in (span - 1, span))
+            allowed = idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken + STATEMENTS_NOTED * saved
+            if count > allowed + STATEMENTS_A_START * started:
                 why = f"{count} statements in {COUNTED_OVER:.0f} s, for {work} escalations and changes of pages"
                 yield Violation("I7", slot, None, why)
+
+
+def _kills(fault: Fault, slot: str) -> bool:
+    return fault.kind == KILL and any(name.startswith(f"{slot}-") for name in fault.workers or ())
 
 
 def unhealthy(history: History) -> Iterator[Violation]:
