@@ -5,6 +5,7 @@ from time import time
 
 import pytest
 
+from escalation_core import Budget
 from escalation_core.testing.invariants.history import History
 
 from .conftest import NewRun
@@ -67,12 +68,13 @@ SELECT EXISTS (SELECT FROM incidents WHERE next_due_at <= now()),
 async def test_a_million_due_at_once(new_run: NewRun, full: bool) -> None:
     """Of a million due rows each is recorded once with its page, and heartbeats continue meanwhile."""
     count = MILLION if full else MILLION // 100
-    # Without targets no page is sent, because the receiver would limit the speed.
-    async with new_run(rules=Rules(max_level=1)) as run:
+    # The budget leaves almost all pages waiting, because the receiver would limit the speed. Without a target each page
+    # would be dead, and each incident would be noted as unheard.
+    async with new_run(rules=Rules(max_level=1, budgets={"ops": Budget(rate=0.001, burst=1)})) as run:
         run.watcher.enabled = False
         await run.execute("DROP TRIGGER faults_written ON escalation_events")
         await run.execute(ROWS, count)
-        run.targets = ()
+        run.targets = ("ops",)
         began = time()
         await asyncio.gather(
             *(run.start_worker(f"w{n + 1}", proxied=False, walk="run without log", batch_size=1000) for n in range(3))
