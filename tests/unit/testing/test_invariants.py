@@ -20,6 +20,7 @@ from escalation_core.testing.invariants.history import (
     Request,
     Verb,
 )
+from escalation_core.testing.invariants.notice_records import NoticeClaim
 from escalation_core.testing.invariants.recovery import busy_loops
 
 KEY = expected_hash("k", 1, 1)
@@ -274,6 +275,15 @@ def test_saved_changes_explain_statements() -> None:
     for verb, found in cases:
         writes = [HostWrite(key="k", verb=verb, began=START, ended=START + 0.1)] * 40
         history = attrs.evolve(CLEAN, writes=writes, statements={"w2": statements})
+        assert found == [violation.incident for violation in busy_loops(history)]
+
+
+def test_notices_explain_statements() -> None:
+    """A worker tells the notices of many incidents for longer than their changes are saved."""
+    statements = [START + 0.5 + number / 1000 for number in range(600)]
+    for worker, found in (("w2-4", []), ("w1-4", ["w2"])):
+        claims = [NoticeClaim(notice=number, at=START + 1, worker=worker) for number in range(40)]
+        history = attrs.evolve(CLEAN, notice_claims=claims, statements={"w2": statements})
         assert found == [violation.incident for violation in busy_loops(history)]
 
 

@@ -59,11 +59,12 @@ def busy_loops(history: History) -> Iterator[Violation]:
     noted = Counter(each.ended // COUNTED_OVER for each in history.writes if each.verb in ("acknowledge", "resolve"))
     for slot, sent in history.statements.items():
         killed = Counter(fault.end // COUNTED_OVER for fault in history.faults if _kills(fault, slot))
-        own = [change for change in history.changes if change.worker == slot or change.worker.startswith(f"{slot}-")]
+        own = [change for change in history.changes if _is_of(slot, change.worker)]
         changed = Counter(change.at // COUNTED_OVER for change in own)
+        told = Counter(claim.at // COUNTED_OVER for claim in history.notice_claims if _is_of(slot, claim.worker))
         for span, count in Counter(at // COUNTED_OVER for at in sent).items():
             # A statement near the end of one span may cause a write near the beginning of the next one.
-            work = sum(done[at] for done in (recorded, changed) for at in (span, span + 1))
+            work = sum(done[at] for done in (recorded, changed, told) for at in (span, span + 1))
             taken = sum(slots[at] for at in (span, span + 1))
             # A change may be saved in the span before, and wait for a page that is being sent.
             saved = sum(noted[at] for at in (span - 1, span, span + 1))
@@ -71,12 +72,16 @@ def busy_loops(history: History) -> Iterator[Violation]:
             started = sum(killed[at] for at in (span - 1, span))
             allowed = idle + STATEMENTS_EACH * work + STATEMENTS_A_SLOT * taken + STATEMENTS_NOTED * saved
             if count > allowed + STATEMENTS_A_START * started:
-                why = f"{count} statements in {COUNTED_OVER:.0f} s, for {work} escalations and changes of pages"
+                why = f"{count} statements in {COUNTED_OVER:.0f} s, for {work} escalations, pages and notices"
                 yield Violation("I7", slot, None, why)
 
 
+def _is_of(slot: str, worker: str) -> bool:
+    return worker == slot or worker.startswith(f"{slot}-")
+
+
 def _kills(fault: Fault, slot: str) -> bool:
-    return fault.kind == KILL and any(name.startswith(f"{slot}-") for name in fault.workers or ())
+    return fault.kind == KILL and any(_is_of(slot, worker) for worker in fault.workers or ())
 
 
 def unhealthy(history: History) -> Iterator[Violation]:
