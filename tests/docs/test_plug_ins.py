@@ -59,7 +59,9 @@ def test_plugin(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     run("open", "k", "--first-seen", (datetime.now(UTC) - timedelta(minutes=20)).isoformat())
     assert 1 == json.loads(run("tick", "--json").stdout)["delivery"]["delivered"]
     assert {True} == {
-        json.loads(path.read_text())["key"] == path.name for path in tmp_path.iterdir() if not path.suffix
+        json.loads(path.read_text())["key"] == path.name
+        for path in tmp_path.iterdir()
+        if path.is_file() and not path.suffix
     }
 
 
