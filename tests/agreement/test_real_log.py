@@ -10,7 +10,7 @@ from tests.acceptance.replaying import LOG, rows_of
 from tests.postgres import Server
 
 
-@pytest.mark.skipif(not LOG.exists(), reason=f"no shared/data/{LOG.name} beside the checkout")
+@pytest.mark.skipif(not LOG.exists(), reason=f"the log is no part of the project, and is not at {LOG}")
 def test_real_log(postgres_server: Server, tmp_path: Path) -> None:
     """A replay of a real service desk's year gives the reference's file, byte for byte, on all three stores."""
     expected = expect(rows_of(LOG), Rules())

@@ -1,6 +1,7 @@
 """The notifier passes the library's checks over a real socket, and its factory reads the environment."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -181,6 +182,16 @@ async def test_long_reply(server: Server) -> None:
     """The notifier reads no endless reply, and one that it has not read to its end confirms nothing."""
     long = b'{"event": "message", "more": "' + bytes(range(65, 91)) * 2600 + b'"}'
     server.answer = server.says(200, text=long.decode())
+    assert Retry("HTTP 200 without a message of ntfy") == await server.ntfy.send(page())
+
+
+async def test_compressed_reply(server: Server) -> None:
+    """The notifier unpacks no reply, because a small one may fill the memory."""
+
+    async def answer() -> web.Response:
+        return web.Response(body=gzip.compress(b'{"event": "message"}'), headers={"Content-Encoding": "gzip"})
+
+    server.answer = answer
     assert Retry("HTTP 200 without a message of ntfy") == await server.ntfy.send(page())
 
 

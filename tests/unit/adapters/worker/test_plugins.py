@@ -16,7 +16,7 @@ from escalation_adapters.worker.plugin_records import Kind, Plugins
 from escalation_adapters.worker.plugins import PluginContext, PluginsError, find_plugins, load_plugins
 from escalation_core import Abilities, Budget, Delivered, InvalidValue, Outcome, Page, Route, Settings
 from escalation_core.model import EVERY_KIND
-from escalation_core.testing import RecordingNotifier
+from escalation_core.testing import RecordingNotifier, TellingNotifier
 
 from .conftest import Install
 
@@ -75,9 +75,8 @@ def test_kind_is_told_by_the_methods(module: ModuleType) -> None:
 
 def test_targets_and_budgets(module: ModuleType) -> None:
     """The targets and the budgets of notifiers are known without a page. A notifier gives no other target a budget."""
-    notifier = RecordingNotifier("sms:ops", "sms:dev")
-    budgets = dict.fromkeys(("sms:ops", "slack:ops"), Budget(rate=1))
-    notifier.abilities = Abilities(budgets=budgets)  # type: ignore[attr-defined]
+    notifier = TellingNotifier("sms:ops", "sms:dev")
+    notifier.abilities = Abilities(budgets=dict.fromkeys(("sms:ops", "slack:ops"), Budget(rate=1)))
     found = load(module, lambda _: notifier)
     assert ["sms:ops", "sms:dev"] == found.targets
     assert {"sms:ops": Budget(rate=1)} == found.budgets
