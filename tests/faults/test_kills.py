@@ -38,19 +38,16 @@ PARTS = 4
 
 
 async def _explore(killer: Killer, among: Sequence[Point]) -> dict[Point, list[Route]]:
-    """Run every walk, in the first round without faulty rows, until the walks have passed each point.
+    """Run every walk until the walks have passed each point.
 
     Return the walks that pass each point. The walk that passes it most often comes first.
     """
     found: dict[Point, list[Route]] = {}
-    for number in range(ROUNDS):
+    for _ in range(ROUNDS):
         for walk in WALKS:
             for point, count in (await killer.explore(walk, among)).items():
                 found.setdefault(point, []).append((walk, count))
-        if number == 0:
-            killer.faulty_rows = True
-            found.clear()
-        elif len(found) == len(among):
+        if len(found) == len(among):
             break
     return {point: sorted(routes, key=lambda route: -route[1]) for point, routes in found.items()}
 

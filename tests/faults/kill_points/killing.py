@@ -149,8 +149,6 @@ class Killer:
     run: Run
     killed: Counter[Point] = attrs.field(factory=Counter)
     schemas: list[str] = attrs.field(factory=list)
-    faulty_rows: bool = False
-    """Whether the tables contain refused, unreadable and unseen rows, and instants of a clock that was ahead."""
     _number: int = 0
     _constrained: bool = False
 
@@ -174,8 +172,7 @@ class Killer:
         if walk == "told together":
             for [key] in await self.run.execute(PAGED):
                 await hosts.do("resolve", key, sql=True)
-        if self.faulty_rows:
-            await self._add_faulty_rows(number)
+        await self._add_faulty_rows(number)
         self.run.receiver.answers = lambda at: _answer(at, SLOW.get(walk, 0.0))
         return walk
 
@@ -187,6 +184,7 @@ class Killer:
             await hosts.do("change_severity", f"k{number}-2", sql=True, severity="warning")
 
     async def _add_faulty_rows(self, number: int) -> None:
+        """Add refused, unreadable and unseen rows, and instants of a clock that was ahead."""
         if not self._constrained:
             self._constrained = True
             await self.run.execute(CONSTRAINT)
